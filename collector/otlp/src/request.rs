@@ -1,0 +1,122 @@
+//! A validated export request.
+//!
+//! In: protobuf bytes or JSON from anyone. Out: a [`Request`], and requests made from it.
+//! Invariant: the bytes of a `Request` are well formed at every level, their strings are UTF-8,
+//! and `items` is the number of spans, log records or data points in them.
+
+use bytes::Bytes;
+
+use crate::edit::{Edit, edit_resources};
+use crate::error::{JsonError, WireError};
+use crate::schema::Signal;
+use crate::split::split;
+use crate::validate::{replace_invalid_strings, validate};
+use crate::{decode, encode};
+
+/// An export request of one signal, kept as protobuf bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    signal: Signal,
+    bytes: Bytes,
+    items: usize,
+    replaced_strings: usize,
+}
+
+impl Request {
+    /// Validates protobuf bytes at every level; strings that are not UTF-8 are mended.
+    pub fn parse(signal: Signal, bytes: Bytes) -> Result<Self, WireError> {
+        let summary = validate(&bytes, signal.request())?;
+        let bytes = match summary.invalid_strings {
+            0 => bytes,
+            _ => replace_invalid_strings(&bytes, signal.request())?.into(),
+        };
+        let replaced_strings = summary.invalid_strings;
+        Ok(Self {
+            signal,
+            bytes,
+            items: summary.items,
+            replaced_strings,
+        })
+    }
+
+    /// Reads an OTLP/JSON request.
+    pub fn parse_json(signal: Signal, json: &[u8]) -> Result<Self, JsonError> {
+        let bytes = decode::decode(json, signal.request())?;
+        Self::parse(signal, bytes.into())
+            .map_err(|error| JsonError(serde::de::Error::custom(error)))
+    }
+
+    /// The kind of telemetry in the request.
+    pub fn signal(&self) -> Signal {
+        self.signal
+    }
+
+    /// The number of spans, log records or data points.
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    /// How many strings were not UTF-8 when the request was parsed.
+    pub fn replaced_strings(&self) -> usize {
+        self.replaced_strings
+    }
+
+    /// The protobuf bytes of the export request.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The request as one line of OTLP/JSON, without a newline.
+    pub fn to_json(&self) -> Result<Vec<u8>, WireError> {
+        encode::encode(&self.bytes, self.signal.request())
+    }
+
+    /// Joins requests of one signal; requests of another signal than the first's stay out.
+    ///
+    /// Returns `None` when there is nothing to join.
+    pub fn merge(requests: &[Self]) -> Option<Self> {
+        let [first, rest @ ..] = requests else {
+            return None;
+        };
+        if rest.is_empty() {
+            return Some(first.clone());
+        }
+        let same = || {
+            requests
+                .iter()
+                .filter(|request| request.signal == first.signal)
+        };
+        let mut bytes = Vec::with_capacity(same().map(|request| request.bytes.len()).sum());
+        same().for_each(|request| bytes.extend_from_slice(&request.bytes));
+        Some(Self {
+            signal: first.signal,
+            bytes: bytes.into(),
+            items: same().map(|request| request.items).sum(),
+            replaced_strings: same().map(|request| request.replaced_strings).sum(),
+        })
+    }
+
+    /// Cuts the request into requests of at most `most` items, in order; zero means no limit.
+    pub fn split(self, most: usize) -> Result<Vec<Self>, WireError> {
+        if most == 0 || self.items <= most {
+            return Ok(vec![self]);
+        }
+        let pieces = split(&self.bytes, self.signal.request(), most, most)?;
+        let request = |piece: crate::split::Piece| Self {
+            signal: self.signal,
+            bytes: piece.bytes.into(),
+            items: piece.items,
+            replaced_strings: 0,
+        };
+        Ok(pieces.into_iter().map(request).collect())
+    }
+
+    /// Applies edits to the attributes of every resource in the request.
+    pub fn edit_resources(&self, edits: &[Edit]) -> Result<Self, WireError> {
+        let bytes = edit_resources(&self.bytes, edits)?.into();
+        Ok(Self {
+            bytes,
+            ..self.clone()
+        })
+    }
+}

@@ -1,0 +1,300 @@
+//! Requests as a whole: what is refused, what survives, and that nothing panics.
+
+use bytes::Bytes;
+
+use crate::edit::{Action, Edit, Literal, Source};
+use crate::{Request, Signal, WireFault, wire};
+
+const TRACES: &str = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},"scopeSpans":[{"scope":{"name":"lib","version":"1"},"spans":[{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","parentSpanId":"","name":"a","kind":2,"startTimeUnixNano":"1544712660000000000","endTimeUnixNano":"1544712661000000000","attributes":[{"key":"n","value":{"intValue":"-3"}},{"key":"list","value":{"arrayValue":{"values":[{"boolValue":true},{"doubleValue":1.5},{"bytesValue":"AQI="}]}}}],"events":[{"timeUnixNano":"1","name":"e"}],"status":{"message":"bad","code":2},"flags":257},{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b175","name":"b"}],"schemaUrl":"u"}]},{"scopeSpans":[{"spans":[{"name":"c"}]}]}]}"#;
+const METRICS: &str = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"g","unit":"1","gauge":{"dataPoints":[{"timeUnixNano":"1","asDouble":0.5},{"timeUnixNano":"2","asInt":"-7"},{"timeUnixNano":"3","asDouble":"NaN"}]}},{"name":"s","sum":{"dataPoints":[{"timeUnixNano":"4","asInt":"1"}],"aggregationTemporality":2,"isMonotonic":true}},{"name":"h","histogram":{"dataPoints":[{"count":"3","sum":4.5,"bucketCounts":["1","2"],"explicitBounds":[10.0],"exemplars":[{"spanId":"eee19b7ec3c1b174","asInt":"1"}],"min":1.0}],"aggregationTemporality":1}},{"name":"e","exponentialHistogram":{"dataPoints":[{"scale":-2,"positive":{"offset":-1,"bucketCounts":["18446744073709551615","0"]}}]}},{"name":"q","summary":{"dataPoints":[{"quantileValues":[{"quantile":0.5,"value":2.0}]}]}}]}]}]}"#;
+const LOGS: &str = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"1","severityNumber":9,"severityText":"INFO","body":{"kvlistValue":{"values":[{"key":"k","value":{"stringValue":"é\n\"x\""}}]}},"observedTimeUnixNano":"2","eventName":"login"}]}]}]}"#;
+
+fn parse(signal: Signal, json: &str) -> Request {
+    Request::parse_json(signal, json.as_bytes()).unwrap()
+}
+
+fn json(request: &Request) -> String {
+    String::from_utf8(request.to_json().unwrap()).unwrap()
+}
+
+fn samples() -> [Request; 3] {
+    [
+        parse(Signal::Traces, TRACES),
+        parse(Signal::Metrics, METRICS),
+        parse(Signal::Logs, LOGS),
+    ]
+}
+
+#[test]
+fn json_comes_back_as_it_went_in() {
+    for (request, text, items) in samples()
+        .iter()
+        .zip([TRACES, METRICS, LOGS])
+        .zip([3, 7, 1])
+        .map(|((a, b), c)| (a, b, c))
+    {
+        assert_eq!(json(request), text);
+        assert_eq!(request.items(), items);
+        let again = Request::parse(request.signal(), request.bytes().clone()).unwrap();
+        assert_eq!(&again, request);
+    }
+}
+
+#[test]
+fn json_accepts_what_other_writers_write() {
+    let lenient = r#"{"unknown":{"a":[1,2]},"resourceSpans":[{"resource":null,"scopeSpans":[{"spans":[
+        {"traceId":"5B8EFFF798038103D269B633813FC60C","startTimeUnixNano":5,"kind":"SPAN_KIND_CLIENT",
+         "attributes":[{"key":"a","value":{"intValue":7}},{"key":"b","value":{"doubleValue":2}}],
+         "droppedEventsCount":1e1,"links":null}]}]}]}"#;
+    assert_eq!(
+        json(&parse(Signal::Traces, lenient)),
+        r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"5b8efff798038103d269b633813fc60c","kind":3,"startTimeUnixNano":"5","attributes":[{"key":"a","value":{"intValue":"7"}},{"key":"b","value":{"doubleValue":2.0}}],"droppedEventsCount":10}]}]}]}"#
+    );
+}
+
+#[test]
+fn json_refuses_what_does_not_fit() {
+    let span = |inner: &str| {
+        format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{{inner}}}]}}]}}]}}"#)
+    };
+    for inner in [
+        r#""traceId":"abc""#,
+        r#""traceId":"zz""#,
+        r#""spanId":"5b8efff798038103d269b633813fc60c""#,
+        r#""name":1"#,
+        r#""startTimeUnixNano":-1"#,
+        r#""startTimeUnixNano":"x""#,
+        r#""kind":"SPAN_KIND_NONE""#,
+        r#""droppedEventsCount":4294967296"#,
+        r#""status":[]"#,
+        r#""attributes":{}"#,
+        r#""attributes":[{"key":"a","value":{"boolValue":"yes"}}]"#,
+        r#""attributes":[{"key":"a","value":{"bytesValue":"*"}}]"#,
+    ] {
+        let error = Request::parse_json(Signal::Traces, span(inner).as_bytes());
+        assert!(error.is_err(), "{inner}");
+        assert!(
+            error.unwrap_err().to_string().contains("line 1 column"),
+            "{inner}"
+        );
+    }
+    for text in ["", "[]", "{", "{} {}", "null", "\u{0}"] {
+        assert!(
+            Request::parse_json(Signal::Logs, text.as_bytes()).is_err(),
+            "{text}"
+        );
+    }
+    let deep = format!("{}{}", r#"{"resourceLogs":[{"a":"#, "[".repeat(100_000));
+    assert!(Request::parse_json(Signal::Logs, deep.as_bytes()).is_err());
+}
+
+#[test]
+fn truncated_and_mutated_bytes_never_panic() {
+    for request in samples() {
+        let bytes = request.bytes();
+        for end in 0..bytes.len() {
+            exercise(request.signal(), bytes.slice(..end));
+        }
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..20_000 {
+            let mut mutated = bytes.to_vec();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(..mutated.len());
+                mutated[at] = random.u8(..);
+            }
+            exercise(request.signal(), mutated.into());
+        }
+        for _ in 0..5_000 {
+            let noise: Vec<u8> = (0..random.usize(..64)).map(|_| random.u8(..)).collect();
+            exercise(request.signal(), noise.into());
+        }
+    }
+}
+
+/// Whatever passes validation must also pass everything that trusts validation.
+fn exercise(signal: Signal, bytes: Bytes) {
+    let Ok(request) = Request::parse(signal, bytes) else {
+        return;
+    };
+    let written = request.to_json().unwrap();
+    serde_json::from_slice::<serde::de::IgnoredAny>(&written).unwrap();
+    let edited = request.edit_resources(&edits()).unwrap();
+    let again = Request::parse(signal, edited.bytes().clone()).unwrap();
+    assert_eq!(again.items(), request.items());
+    let pieces = request.clone().split(1).unwrap();
+    assert_eq!(
+        pieces.iter().map(Request::items).sum::<usize>(),
+        request.items()
+    );
+    for piece in pieces {
+        let parsed = Request::parse(signal, piece.bytes().clone()).unwrap();
+        assert_eq!(parsed.items(), piece.items());
+    }
+}
+
+#[test]
+fn refuses_faults_at_their_offset() {
+    let nested = |levels: usize| {
+        let mut value = Vec::new();
+        for _ in 0..levels {
+            let mut array = Vec::new();
+            wire::write_bytes(&mut array, 1, &value);
+            value = Vec::new();
+            wire::write_bytes(&mut value, 5, &array);
+        }
+        let mut record = Vec::new();
+        wire::write_bytes(&mut record, 5, &value);
+        [2, 2, 1].iter().fold(record, |inner, number| {
+            let mut outer = Vec::new();
+            wire::write_bytes(&mut outer, *number, &inner);
+            outer
+        })
+    };
+    let parse = |bytes: Vec<u8>| Request::parse(Signal::Logs, bytes.into());
+    assert_eq!(parse(nested(40)).unwrap().items(), 1);
+    assert_eq!(parse(nested(60)).unwrap_err().fault, WireFault::TooDeep);
+    assert_eq!(parse(nested(5_000)).unwrap_err().fault, WireFault::TooDeep);
+    let id = parse(vec![10, 7, 18, 5, 18, 3, 74, 1, 0]).unwrap_err();
+    assert_eq!(id.offset, 6);
+    assert_eq!(
+        id.to_string(),
+        "malformed OTLP protobuf at byte 6: field traceId of LogRecord has 1 bytes, and must have 16 or none"
+    );
+    let kind = parse(vec![10, 4, 18, 2, 16, 1]).unwrap_err();
+    assert_eq!(
+        kind.fault,
+        WireFault::FieldType {
+            message: "ScopeLogs",
+            field: "logRecords"
+        }
+    );
+}
+
+#[test]
+fn mends_strings_that_are_not_utf8() {
+    let request = Request::parse(
+        Signal::Logs,
+        vec![10, 8, 18, 6, 18, 4, 26, 2, b'a', 0xff].into(),
+    )
+    .unwrap();
+    assert_eq!(request.replaced_strings(), 1);
+    assert_eq!(
+        json(&request),
+        r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"severityText":"a�"}]}]}]}"#
+    );
+}
+
+#[test]
+fn reads_packed_and_unpacked_numbers_alike_and_merges_repeated_messages() {
+    let mut point = Vec::new();
+    for bound in [1.0f64, 2.0] {
+        wire::write_tag(&mut point, 7, 1);
+        point.extend_from_slice(&bound.to_le_bytes());
+    }
+    let wrap = |number, inner: &[u8]| {
+        let mut outer = Vec::new();
+        wire::write_bytes(&mut outer, number, inner);
+        outer
+    };
+    let metric = [
+        wrap(1, b"x"),
+        wrap(9, &wrap(1, &point)),
+        wrap(9, &wrap(1, &[])),
+        wrap(1, b"y"),
+    ]
+    .concat();
+    let request =
+        Request::parse(Signal::Metrics, wrap(1, &wrap(2, &wrap(2, &metric))).into()).unwrap();
+    assert_eq!(
+        json(&request),
+        r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"y","histogram":{"dataPoints":[{"explicitBounds":[1.0,2.0]},{}]}}]}]}]}"#
+    );
+}
+
+#[test]
+fn merge_is_concatenation() {
+    let request = parse(Signal::Traces, TRACES);
+    let merged = Request::merge(&[request.clone(), request.clone()]).unwrap();
+    assert_eq!(merged.items(), 6);
+    assert_eq!(
+        Request::parse(Signal::Traces, merged.bytes().clone())
+            .unwrap()
+            .items(),
+        6
+    );
+    assert_eq!(Request::merge(&[]), None);
+}
+
+#[test]
+fn a_split_repeats_what_stands_above() {
+    let pieces = parse(Signal::Metrics, METRICS).split(2).unwrap();
+    assert_eq!(
+        pieces.iter().map(Request::items).collect::<Vec<_>>(),
+        [2, 2, 2, 1]
+    );
+    assert_eq!(
+        json(&pieces[1]),
+        r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"g","unit":"1","gauge":{"dataPoints":[{"timeUnixNano":"3","asDouble":"NaN"}]}},{"name":"s","sum":{"dataPoints":[{"timeUnixNano":"4","asInt":"1"}],"aggregationTemporality":2,"isMonotonic":true}}]}]}]}"#
+    );
+    let pieces = parse(Signal::Traces, TRACES).split(1).unwrap();
+    assert_eq!(pieces.len(), 3);
+    assert!(json(&pieces[1]).contains(r#""stringValue":"shop""#));
+    assert!(json(&pieces[1]).contains(r#""schemaUrl":"u""#));
+    assert_eq!(parse(Signal::Traces, TRACES).split(0).unwrap().len(), 1);
+}
+
+fn edits() -> Vec<Edit> {
+    let literal = |text: &str| Source::Literal(Literal::String(text.to_owned()));
+    let edit = |key: &str, action| Edit {
+        key: key.to_owned(),
+        action,
+    };
+    vec![
+        edit("service.name", Action::Insert(literal("ignored"))),
+        edit("absent", Action::Update(literal("ignored"))),
+        edit("env", Action::Upsert(literal("prod"))),
+        edit(
+            "copy",
+            Action::Upsert(Source::Attribute("service.name".to_owned())),
+        ),
+        edit(
+            "service.name",
+            Action::Update(Source::Literal(Literal::Int(-1))),
+        ),
+        edit("on", Action::Insert(Source::Literal(Literal::Bool(true)))),
+        edit(
+            "ratio",
+            Action::Insert(Source::Literal(Literal::Double(0.5))),
+        ),
+        edit("env", Action::Delete),
+        edit("env", Action::Insert(literal("stage"))),
+    ]
+}
+
+#[test]
+fn edits_touch_only_the_resource() {
+    let edited = parse(Signal::Traces, TRACES)
+        .edit_resources(&edits())
+        .unwrap();
+    let text = json(&edited);
+    let expected = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"intValue":"-1"}},{"key":"copy","value":{"stringValue":"shop"}},{"key":"on","value":{"boolValue":true}},{"key":"ratio","value":{"doubleValue":0.5}},{"key":"env","value":{"stringValue":"stage"}}]},"scopeSpans""#;
+    assert!(text.starts_with(expected), "{text}");
+    assert!(text.ends_with(&TRACES[TRACES.len() - 40..]));
+}
+
+#[test]
+fn unknown_fields_survive_an_edit() {
+    // Field 99 in the request, in the entry and in the resource.
+    let unknown = [0x9a, 0x06, 3, b'x', b'y', b'z'];
+    let resource = unknown;
+    let entry = [&[10, 6][..], &resource, &unknown].concat();
+    let request = [&[10, entry.len() as u8][..], &entry, &unknown].concat();
+    let parsed = Request::parse(Signal::Traces, request.into()).unwrap();
+    let edited = parsed.edit_resources(&edits()[2..3]).unwrap();
+    let survived = edited
+        .bytes()
+        .windows(6)
+        .filter(|window| *window == unknown)
+        .count();
+    assert_eq!(survived, 3);
+}

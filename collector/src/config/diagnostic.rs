@@ -1,0 +1,181 @@
+//! What is wrong with a configuration, as data.
+//!
+//! In: errors and warnings from every stage of reading. Out: all of them, in file order, each
+//! with `file:line:column`, the line and a caret. Invariant: reading never stops at the first.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+
+/// A place in the configuration file; both numbers count from one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column, in characters.
+    pub column: usize,
+    /// How many characters to underline.
+    pub width: usize,
+}
+
+/// How bad a [`Diagnostic`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The configuration cannot be used.
+    Error,
+    /// The configuration works, and its author should know this.
+    Warning,
+}
+
+/// One thing to say about a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where it stands; `None` when it concerns the whole file.
+    pub position: Option<Position>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+/// Collects diagnostics while a configuration is read.
+#[derive(Debug, Default)]
+pub struct Diagnostics {
+    entries: RefCell<Vec<Diagnostic>>,
+}
+
+impl Diagnostics {
+    /// Adds an error.
+    pub fn error(&self, position: Position, message: impl Into<String>) {
+        self.add(Severity::Error, Some(position), message.into(), None);
+    }
+
+    /// Adds an error with advice.
+    pub fn error_with_help(
+        &self,
+        position: Position,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        self.add(Severity::Error, Some(position), message.into(), help);
+    }
+
+    /// Adds a warning.
+    pub fn warning(&self, position: Position, message: impl Into<String>) {
+        self.add(Severity::Warning, Some(position), message.into(), None);
+    }
+
+    /// Adds an error about the whole file.
+    pub fn file_error(&self, message: impl Into<String>) {
+        self.add(Severity::Error, None, message.into(), None);
+    }
+
+    /// Whether nothing was added yet.
+    pub fn is_empty(&self) -> bool {
+        self.entries.borrow().is_empty()
+    }
+
+    /// Everything that was added, in file order.
+    pub fn into_sorted(self) -> Vec<Diagnostic> {
+        let mut entries = self.entries.into_inner();
+        entries.sort_by_key(|entry| entry.position);
+        entries
+    }
+
+    fn add(
+        &self,
+        severity: Severity,
+        position: Option<Position>,
+        message: String,
+        help: Option<String>,
+    ) {
+        let entry = Diagnostic {
+            severity,
+            position,
+            message,
+            help,
+        };
+        let mut entries = self.entries.borrow_mut();
+        // An alias is read at each place that uses it; its faults are said once.
+        if !entries.contains(&entry) {
+            entries.push(entry);
+        }
+    }
+}
+
+/// The diagnostics as text for a terminal, with the lines of `source` that they concern.
+pub fn render(diagnostics: &[Diagnostic], file: &str, source: &str) -> String {
+    let mut out = String::new();
+    for diagnostic in diagnostics {
+        let severity = match diagnostic.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        // Writing to a string cannot fail.
+        let _ = match diagnostic.position {
+            Some(Position { line, column, .. }) => {
+                write!(
+                    out,
+                    "{file}:{line}:{column}: {severity}: {}",
+                    diagnostic.message
+                )
+            }
+            None => write!(out, "{file}: {severity}: {}", diagnostic.message),
+        };
+        out.push('\n');
+        if let Some(position) = diagnostic.position {
+            quote(&mut out, position, source);
+        }
+        if let Some(help) = &diagnostic.help {
+            let _ = writeln!(out, "  help: {help}");
+        }
+    }
+    out
+}
+
+fn quote(out: &mut String, position: Position, source: &str) {
+    let Some(text) = source.lines().nth(position.line.saturating_sub(1)) else {
+        return;
+    };
+    let text = text.trim_end();
+    let before = position.column.saturating_sub(1);
+    let width = position
+        .width
+        .clamp(1, text.chars().count().saturating_sub(before).max(1));
+    let number = position.line;
+    let gutter = " ".repeat(number.to_string().len());
+    let pad: String = text
+        .chars()
+        .take(before)
+        .map(|c| if c == '\t' { '\t' } else { ' ' })
+        .collect();
+    let _ = writeln!(
+        out,
+        "  {number} | {text}\n  {gutter} | {pad}{}",
+        "^".repeat(width)
+    );
+}
+
+/// The candidate that `word` was probably meant to be.
+pub fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    candidates
+        .into_iter()
+        .map(|candidate| {
+            (
+                strsim::normalized_damerau_levenshtein(word, candidate),
+                candidate,
+            )
+        })
+        .filter(|(likeness, _)| *likeness >= 0.55)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// `did you mean "x"?` for the closest candidate, if one is close.
+pub fn did_you_mean<'c>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<String> {
+    closest(word, candidates).map(|found| format!("did you mean {found:?}?"))
+}

@@ -1,0 +1,134 @@
+//! The keys of the `otlphttp` exporter, also spelt `otlp_http`.
+//!
+//! In: its section. Out: [`Config`]. Invariant: every signal that is used has a URL.
+//!
+//! | key | default | |
+//! |---|---|---|
+//! | `endpoint` | | a URL; `/v1/traces` and so on are added |
+//! | `traces_endpoint`, `metrics_endpoint`, `logs_endpoint` | | a whole URL for one signal |
+//! | `encoding` | `proto` | or `json` |
+//! | `compression` | `gzip` | or `none` |
+//! | `tls` | the system's roots | see `network::tls` |
+//! | `headers` | none | |
+//! | `timeout` | `30s` | |
+//! | `retry_on_failure`, `sending_queue` | on | see `pipeline::settings` |
+//!
+//! Accepted without effect, since they tune Go's client: `read_buffer_size`,
+//! `write_buffer_size`, `max_idle_conns`, `max_idle_conns_per_host`, `max_conns_per_host`,
+//! `idle_conn_timeout`. Not supported yet, and refused: `auth`, `proxy_url`, `cookies`,
+//! `compression_params`, `http2_*`, `disable_keep_alives`, `middlewares`, `profiles_endpoint`.
+
+use std::time::Duration;
+
+use collector_otlp::Signal;
+use hyper::Uri;
+use hyper::header::{HeaderName, HeaderValue};
+
+use crate::config::Section;
+use crate::exporter::otlp::{encoding, headers};
+use crate::network::Encoding;
+use crate::network::tls::ClientTls;
+use crate::pipeline::SendingSettings;
+
+/// How bodies are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Protobuf.
+    Proto,
+    /// OTLP/JSON.
+    Json,
+}
+
+/// A configured `otlphttp` exporter.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// One URL for each signal, in the order of `Signal::ALL`.
+    pub urls: [Option<Uri>; 3],
+    /// How bodies are written.
+    pub format: Format,
+    /// Compression of requests.
+    pub encoding: Encoding,
+    /// TLS.
+    pub tls: ClientTls,
+    /// Headers of every request.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The most that an attempt may take.
+    pub timeout: Duration,
+    /// Queue and retries.
+    pub sending: SendingSettings,
+}
+
+impl Config {
+    /// Reads the section.
+    pub fn read(section: &Section<'_>) -> Self {
+        section.unsupported(&[
+            "auth",
+            "compression_params",
+            "cookies",
+            "disable_keep_alives",
+            "force_attempt_http2",
+            "http2_ping_timeout",
+            "http2_read_idle_timeout",
+            "middlewares",
+            "profiles_endpoint",
+            "proxy_url",
+        ]);
+        for key in [
+            "max_conns_per_host",
+            "max_idle_conns",
+            "max_idle_conns_per_host",
+            "read_buffer_size",
+            "write_buffer_size",
+        ] {
+            section.number(key);
+        }
+        section.duration("idle_conn_timeout");
+        let formats = [("proto", Format::Proto), ("json", Format::Json)];
+        Self {
+            urls: urls(section),
+            format: section
+                .choice("encoding", &formats)
+                .unwrap_or(Format::Proto),
+            encoding: encoding(section),
+            tls: ClientTls::read(&section.section("tls")),
+            headers: headers(&mut section.section("headers")),
+            timeout: section
+                .duration("timeout")
+                .unwrap_or(Duration::from_secs(30)),
+            sending: SendingSettings::read(section),
+        }
+    }
+}
+
+fn urls(section: &Section<'_>) -> [Option<Uri>; 3] {
+    let endpoint = section.text("endpoint");
+    let keys = ["traces_endpoint", "metrics_endpoint", "logs_endpoint"];
+    let own = keys.map(|key| section.text(key));
+    if endpoint.is_none() && own.iter().all(Option::is_none) {
+        section.error(
+            "endpoint",
+            "an otlphttp exporter needs an endpoint such as https://host:4318",
+        );
+    }
+    let mut urls = [None, None, None];
+    for (index, (signal, own)) in Signal::ALL.into_iter().zip(own).enumerate() {
+        let (key, text) = match (own, &endpoint) {
+            (Some(own), _) => (keys[index], own),
+            (None, Some(endpoint)) => (
+                "endpoint",
+                format!("{}/v1/{}", endpoint.trim_end_matches('/'), signal.name()),
+            ),
+            (None, None) => continue,
+        };
+        urls[index] = text.parse::<Uri>().ok().filter(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()
+        });
+        if urls[index].is_none() {
+            section.error(
+                key,
+                format!("{key} must be a URL that begins with http:// or https://"),
+            );
+        }
+    }
+    urls
+}

@@ -1,0 +1,133 @@
+//! The `otlphttp` exporter: OTLP over HTTP.
+//!
+//! In: a batch. Out: one POST request. Invariant: 429, 502, 503 and 504 are retried, after what
+//! Retry-After says; every other error is for good, as OTLP's specification has it.
+
+mod config;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use collector_otlp::Request;
+use http_body_util::Full;
+use hyper::Method;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
+
+use crate::component::{
+    BuildExporter, BuiltExporter, Context, Exporter, Failure, Kind, StartError, Task,
+};
+use crate::exporter::otlp::{USER_AGENT_TEXT, warn_of_rejected};
+use crate::network::client::{Answer, HttpClient, KeepAlive};
+use crate::network::{Encoding, Protocol, gzip};
+pub use config::{Config, Format};
+
+/// The row of this component.
+pub const KIND: Kind<dyn BuildExporter> = Kind {
+    name: "otlphttp",
+    aliases: &["otlp_http"],
+    configure: |section| Box::new(Config::read(section)),
+};
+
+/// How much of an error's body goes into the log.
+const ERROR_TEXT_CHARS: usize = 200;
+
+impl BuildExporter for Config {
+    fn build(self: Box<Self>, context: &Context) -> Result<BuiltExporter, StartError> {
+        let component = format!("exporters::{}", context.id);
+        let failed = |message| StartError { component, message };
+        let tls = self.tls.client_config().map_err(failed)?;
+        let client = HttpClient::new(Protocol::Http, tls, self.timeout, KeepAlive::default());
+        let sending = self.sending.clone();
+        let id = context.id.to_string();
+        let exporter = Arc::new(OtlpHttp {
+            config: *self,
+            client,
+            id,
+        });
+        Ok(BuiltExporter { exporter, sending })
+    }
+}
+
+struct OtlpHttp {
+    config: Config,
+    client: HttpClient,
+    id: String,
+}
+
+impl Exporter for OtlpHttp {
+    fn export(&self, batch: Request) -> Task<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let answer = self.client.call(self.request(&batch)?).await?;
+            if !answer.status.is_success() {
+                return Err(failure(&answer));
+            }
+            if self.config.format == Format::Proto {
+                warn_of_rejected(&answer.body, &self.id, batch.signal());
+            }
+            Ok(())
+        })
+    }
+
+    fn stop(&self) -> Task<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+impl OtlpHttp {
+    fn request(&self, batch: &Request) -> Result<hyper::Request<Full<Bytes>>, Failure> {
+        let Some(url) = &self.config.urls[batch.signal() as usize] else {
+            let signal = batch.signal().name();
+            return Err(Failure::permanent(format!(
+                "no endpoint for {signal} is configured"
+            )));
+        };
+        let (kind, body) = match self.config.format {
+            Format::Proto => ("application/x-protobuf", batch.bytes().clone()),
+            Format::Json => {
+                let json = batch
+                    .to_json()
+                    .map_err(|e| Failure::permanent(e.to_string()))?;
+                ("application/json", Bytes::from(json))
+            }
+        };
+        let body = match self.config.encoding {
+            Encoding::Gzip => gzip(&body),
+            Encoding::Identity => body,
+        };
+        let mut request = hyper::Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = url.clone();
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_TEXT));
+        if self.config.encoding == Encoding::Gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        for (name, value) in &self.config.headers {
+            headers.insert(name, value.clone());
+        }
+        Ok(request)
+    }
+}
+
+fn failure(answer: &Answer) -> Failure {
+    let text = String::from_utf8_lossy(&answer.body);
+    let text: String = text
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(ERROR_TEXT_CHARS)
+        .collect();
+    let reason = format!("HTTP {}: {text}", answer.status);
+    if !matches!(answer.status.as_u16(), 429 | 502 | 503 | 504) {
+        return Failure::Permanent { reason };
+    }
+    let header = answer
+        .headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok());
+    let after = header
+        .and_then(|text| text.trim().parse().ok())
+        .map(Duration::from_secs);
+    Failure::Retryable { reason, after }
+}

@@ -1,0 +1,24 @@
+//! An OpenTelemetry collector that keeps OTLP as bytes.
+//!
+//! The walk: bytes → processors → queue → exporter.
+//!
+//! - [`config`]: otelcol YAML to a typed configuration; every error at once
+//! - [`component`]: what a component is, and the tables of all of them
+//! - [`receiver`], [`processor`], [`exporter`], [`extension`]: a folder per component
+//! - [`pipeline`]: builds the graph once; queues, retries, the order of shutdown
+//! - [`network`]: HTTP, gRPC, TLS and compression, shared by components
+//! - [`telemetry`]: the collector's own metrics and logs
+//!
+//! In: a configuration file. Out: a running collector. Invariant: what a receiver has answered
+//! well is delivered, held in a queue, or its loss is logged.
+
+pub mod cli;
+pub mod component;
+pub mod config;
+pub mod exporter;
+pub mod extension;
+pub mod network;
+pub mod pipeline;
+pub mod processor;
+pub mod receiver;
+pub mod telemetry;

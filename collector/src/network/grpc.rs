@@ -1,0 +1,366 @@
+//! gRPC's framing and status, for unary calls.
+//!
+//! In: HTTP/2 requests and responses. Out: messages as bytes, and [`Status`].
+//! Invariant: a message is never longer than the limit, compressed or not.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use collector_otlp::wire::{self, Fields, Value};
+use http_body_util::{BodyExt as _, Full};
+use hyper::Response;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+
+use super::client::Answer;
+use super::{Body, BodyError, Encoding, gunzip, gzip, read_body};
+
+/// A gRPC status code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the gRPC specification")]
+pub enum Code {
+    Ok = 0,
+    Cancelled = 1,
+    Unknown = 2,
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    NotFound = 5,
+    AlreadyExists = 6,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    Aborted = 10,
+    OutOfRange = 11,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+    DataLoss = 15,
+    Unauthenticated = 16,
+}
+
+const CODES: [Code; 17] = [
+    Code::Ok,
+    Code::Cancelled,
+    Code::Unknown,
+    Code::InvalidArgument,
+    Code::DeadlineExceeded,
+    Code::NotFound,
+    Code::AlreadyExists,
+    Code::PermissionDenied,
+    Code::ResourceExhausted,
+    Code::FailedPrecondition,
+    Code::Aborted,
+    Code::OutOfRange,
+    Code::Unimplemented,
+    Code::Internal,
+    Code::Unavailable,
+    Code::DataLoss,
+    Code::Unauthenticated,
+];
+
+/// How a call ended, other than well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The code.
+    pub code: Code,
+    /// Text for people.
+    pub message: String,
+    /// `RetryInfo`: the call may be repeated after this long.
+    pub retry_after: Option<Duration>,
+}
+
+impl Status {
+    /// A status without advice on retrying.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    /// The status as `google.rpc.Status`, as it stands in HTTP bodies and in details.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        wire::write_varint_field(&mut out, 1, self.code as u64);
+        wire::write_bytes(&mut out, 2, self.message.as_bytes());
+        if let Some(after) = self.retry_after {
+            let (mut delay, mut info, mut any) = (Vec::new(), Vec::new(), Vec::new());
+            wire::write_varint_field(&mut delay, 1, after.as_secs());
+            wire::write_varint_field(&mut delay, 2, u64::from(after.subsec_nanos()));
+            wire::write_bytes(&mut info, 1, &delay);
+            wire::write_bytes(&mut any, 1, b"type.googleapis.com/google.rpc.RetryInfo");
+            wire::write_bytes(&mut any, 2, &info);
+            wire::write_bytes(&mut out, 3, &any);
+        }
+        out
+    }
+}
+
+/// Reads the one message of a unary request.
+pub async fn read_message(
+    headers: &HeaderMap,
+    body: hyper::body::Incoming,
+    limit: usize,
+) -> Result<Bytes, Status> {
+    let encoding = match headers.get("grpc-encoding").map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => Encoding::Identity,
+        Some(b"gzip") => Encoding::Gzip,
+        Some(other) => {
+            let name = String::from_utf8_lossy(other).into_owned();
+            let message = format!("compression {name:?} is not supported; use gzip or identity");
+            return Err(Status::new(Code::Unimplemented, message));
+        }
+    };
+    let refuse = |error: BodyError| match error {
+        BodyError::TooLarge { .. } => {
+            let message =
+                format!("the message is larger than max_recv_msg_size_mib allows ({limit} bytes)");
+            Status::new(Code::ResourceExhausted, message)
+        }
+        BodyError::Broken(_) => Status::new(Code::Cancelled, error.to_string()),
+        BodyError::Gzip(_) => Status::new(Code::InvalidArgument, error.to_string()),
+    };
+    let framed = read_body(body, limit.saturating_add(5))
+        .await
+        .map_err(refuse)?;
+    let (compressed, message) = unframe(framed)?;
+    match (compressed, encoding) {
+        (false, _) => Ok(message),
+        (true, Encoding::Gzip) => gunzip(&message, limit).map_err(refuse),
+        (true, Encoding::Identity) => {
+            let text = "a compressed message without grpc-encoding";
+            Err(Status::new(Code::Internal, text))
+        }
+    }
+}
+
+fn unframe(mut framed: Bytes) -> Result<(bool, Bytes), Status> {
+    let malformed = |text: &str| Status::new(Code::Internal, text);
+    let Some((prefix, _)) = framed.split_first_chunk::<5>() else {
+        return Err(malformed("the request ends inside its message prefix"));
+    };
+    let [flag, length @ ..] = *prefix;
+    let length = u32::from_be_bytes(length) as usize;
+    let message = framed.split_off(5);
+    match (flag, message.len() == length) {
+        (0 | 1, true) => Ok((flag == 1, message)),
+        (0 | 1, false) => Err(malformed(
+            "a unary request must hold exactly one whole message",
+        )),
+        _ => Err(malformed("unknown flags in a message prefix")),
+    }
+}
+
+/// Puts a message behind its prefix, compressed if asked for.
+pub fn frame(message: &Bytes, encoding: Encoding) -> Bytes {
+    let (flag, body) = match encoding {
+        Encoding::Identity => (0, message.clone()),
+        Encoding::Gzip => (1, gzip(message)),
+    };
+    let mut out = BytesMut::with_capacity(body.len() + 5);
+    out.put_u8(flag);
+    // A message of 4 GiB cannot come about: receivers and batches are bounded far below.
+    out.put_u32(u32::try_from(body.len()).unwrap_or(u32::MAX));
+    out.extend_from_slice(&body);
+    out.freeze()
+}
+
+/// The response to a unary call.
+pub fn respond(result: Result<Vec<u8>, Status>) -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    let kind = HeaderValue::from_static("application/grpc");
+    match result {
+        Ok(message) => {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", HeaderValue::from_static("0"));
+            let body = Full::new(frame(&message.into(), Encoding::Identity));
+            let body = body.with_trailers(async { Some(Ok::<_, Infallible>(trailers)) });
+            *response.body_mut() = Body::new(body);
+        }
+        Err(status) => {
+            let headers = response.headers_mut();
+            headers.insert("grpc-status", HeaderValue::from(status.code as u16));
+            if let Ok(message) = HeaderValue::from_str(&percent_encode(&status.message)) {
+                headers.insert("grpc-message", message);
+            }
+            if status.retry_after.is_some() {
+                let details = STANDARD_NO_PAD.encode(status.encode());
+                if let Ok(details) = HeaderValue::from_str(&details) {
+                    headers.insert("grpc-status-details-bin", details);
+                }
+            }
+        }
+    }
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+        .headers_mut()
+        .insert("grpc-accept-encoding", HeaderValue::from_static("gzip"));
+    response
+}
+
+/// The message of a response, or the status that it came with.
+pub fn read_answer(answer: Answer) -> Result<Bytes, Status> {
+    let header = |name| {
+        answer
+            .trailers
+            .get(name)
+            .or_else(|| answer.headers.get(name))
+    };
+    let text = |name| header(name).and_then(|value| value.to_str().ok());
+    let Some(number) = text("grpc-status").and_then(|text| text.parse::<usize>().ok()) else {
+        let code = match answer.status.as_u16() {
+            400 => Code::Internal,
+            401 => Code::Unauthenticated,
+            403 => Code::PermissionDenied,
+            404 => Code::Unimplemented,
+            429 | 502..=504 => Code::Unavailable,
+            _ => Code::Unknown,
+        };
+        let message = format!("HTTP {} without a gRPC status", answer.status);
+        return Err(Status::new(code, message));
+    };
+    let code = CODES.get(number).copied().unwrap_or(Code::Unknown);
+    if code != Code::Ok {
+        let retry_after = text("grpc-status-details-bin").and_then(retry_delay);
+        let message = percent_decode(text("grpc-message").unwrap_or_default());
+        return Err(Status {
+            code,
+            message,
+            retry_after,
+        });
+    }
+    match unframe(answer.body) {
+        Ok((true, message)) => gunzip(&message, super::client::MAX_RESPONSE_BYTES)
+            .map_err(|error| Status::new(Code::Internal, error.to_string())),
+        Ok((false, message)) => Ok(message),
+        Err(status) => Err(status),
+    }
+}
+
+/// Finds `RetryInfo.retry_delay` in `grpc-status-details-bin`.
+fn retry_delay(details: &str) -> Option<Duration> {
+    let trimmed = details.trim_end_matches('=');
+    let status = STANDARD_NO_PAD
+        .decode(trimmed)
+        .or_else(|_| STANDARD.decode(details))
+        .ok()?;
+    let inner = |message: &[u8], number: u32| -> Vec<Vec<u8>> {
+        let fields = Fields::of(message).filter_map(Result::ok);
+        let matching = fields.filter(|field| field.number == number);
+        matching
+            .filter_map(|f| {
+                if let Value::Bytes(b) = f.value {
+                    Some(b.to_vec())
+                } else {
+                    None
+                }
+            })
+            .collect()
+    };
+    for any in inner(&status, 3) {
+        let is_retry_info = inner(&any, 1)
+            .iter()
+            .any(|url| url.ends_with(b"google.rpc.RetryInfo"));
+        let info = inner(&any, 2).into_iter().next().filter(|_| is_retry_info);
+        let Some(delay) = info.and_then(|info| inner(&info, 1).into_iter().next()) else {
+            continue;
+        };
+        let number = |wanted| {
+            let found = Fields::of(&delay)
+                .filter_map(Result::ok)
+                .find(|f| f.number == wanted);
+            found.and_then(|f| {
+                if let Value::Varint(n) = f.value {
+                    Some(n)
+                } else {
+                    None
+                }
+            })
+        };
+        let nanoseconds = u32::try_from(number(2).unwrap_or(0)).ok()?;
+        return Some(Duration::new(
+            number(1).unwrap_or(0),
+            nanoseconds.min(999_999_999),
+        ));
+    }
+    None
+}
+
+fn percent_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = tail
+            .get(..2)
+            .and_then(|pair| std::str::from_utf8(pair).ok());
+        match (
+            first,
+            hex.and_then(|pair| u8::from_str_radix(pair, 16).ok()),
+        ) {
+            (b'%', Some(byte)) => {
+                out.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_delay_survives_the_header() {
+        let after = Duration::from_millis(1500);
+        let status = Status {
+            retry_after: Some(after),
+            ..Status::new(Code::Unavailable, "full")
+        };
+        let response = respond(Err(status));
+        let details = response.headers()["grpc-status-details-bin"]
+            .to_str()
+            .unwrap();
+        assert_eq!(retry_delay(details), Some(after));
+        assert_eq!(retry_delay("!"), None);
+        assert_eq!(retry_delay(""), None);
+    }
+
+    #[test]
+    fn messages_are_percent_encoded() {
+        let text = "50 % of “it”\n";
+        assert_eq!(percent_encode("a%\n"), "a%25%0A");
+        assert_eq!(percent_decode(&percent_encode(text)), text);
+        assert_eq!(percent_decode("%zz%"), "%zz%");
+    }
+
+    #[test]
+    fn frames_must_be_whole() {
+        let framed = frame(&Bytes::from_static(b"abc"), Encoding::Identity);
+        assert_eq!(
+            unframe(framed.clone()),
+            Ok((false, Bytes::from_static(b"abc")))
+        );
+        assert!(unframe(framed.slice(..7)).is_err());
+        assert!(unframe(framed.slice(..3)).is_err());
+        assert!(unframe(Bytes::from_static(&[9, 0, 0, 0, 0])).is_err());
+    }
+}

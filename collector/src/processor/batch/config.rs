@@ -1,0 +1,50 @@
+//! The keys of the `batch` processor.
+//!
+//! In: its section. Out: [`Config`]. Invariant: `send_batch_max_size` is zero or at least
+//! `send_batch_size`.
+//!
+//! | key | default | |
+//! |---|---|---|
+//! | `timeout` | `200ms` | a batch leaves at the latest after this; `0` at once |
+//! | `send_batch_size` | `8192` | items that make a batch leave at once; `0` at once |
+//! | `send_batch_max_size` | `0` | the most items in a batch; `0` no limit |
+//!
+//! Not supported yet, and refused: `metadata_keys`, `metadata_cardinality_limit`.
+
+use std::time::Duration;
+
+use crate::config::Section;
+
+/// A configured `batch` processor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How long items wait at most.
+    pub timeout: Duration,
+    /// How many items make a batch.
+    pub send_batch_size: usize,
+    /// The most items in a batch; zero means no limit.
+    pub send_batch_max_size: usize,
+}
+
+impl Config {
+    /// Reads the section.
+    pub fn read(section: &Section<'_>) -> Self {
+        section.unsupported(&["metadata_keys", "metadata_cardinality_limit"]);
+        let items = |key| section.number_in(key, 0..=u64::from(u32::MAX));
+        let config = Self {
+            timeout: section
+                .duration("timeout")
+                .unwrap_or(Duration::from_millis(200)),
+            send_batch_size: items("send_batch_size").unwrap_or(8192) as usize,
+            send_batch_max_size: items("send_batch_max_size").unwrap_or(0) as usize,
+        };
+        if (1..config.send_batch_size).contains(&config.send_batch_max_size) {
+            let message = format!(
+                "send_batch_max_size must be 0 or at least send_batch_size ({})",
+                config.send_batch_size
+            );
+            section.error("send_batch_max_size", message);
+        }
+        config
+    }
+}

@@ -1,0 +1,8 @@
+//! What happens to telemetry on its way: a folder per processor.
+//!
+//! In: a batch. Out: the batch, changed, held back or refused.
+//! Invariant: only a processor that must wait is a task.
+
+pub mod batch;
+pub mod memory_limiter;
+pub mod resource;

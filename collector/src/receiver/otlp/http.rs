@@ -1,0 +1,292 @@
+//! OTLP over HTTP.
+//!
+//! In: POST requests, protobuf or JSON. Out: responses in the request's own content type.
+//! Invariant: 400 and 413 mean never, 503 with Retry-After means later.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use collector_otlp::{Request, Signal};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN,
+    RETRY_AFTER, VARY,
+};
+use hyper::{Method, Response, StatusCode};
+
+use super::grpc::RETRY_AFTER as DEFAULT_RETRY_AFTER;
+use super::{Cors, Http, Intake};
+use crate::component::Failure;
+use crate::network::grpc::{Code, Status};
+use crate::network::{Body, BodyError, gunzip, read_body};
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Protobuf,
+    Json,
+}
+
+/// Why a request is answered with an error.
+struct Refusal {
+    http: StatusCode,
+    status: Status,
+}
+
+impl Refusal {
+    fn new(http: StatusCode, code: Code, message: impl Into<String>) -> Self {
+        Self {
+            http,
+            status: Status::new(code, message),
+        }
+    }
+}
+
+pub(super) async fn answer(
+    request: hyper::Request<Incoming>,
+    intake: &Intake,
+    config: &Http,
+) -> Response<Body> {
+    let origin = request.headers().get(ORIGIN).cloned();
+    let allowed = origin.filter(|origin| config.cors.allows(origin));
+    let mut response = if request.method() == Method::OPTIONS && allowed.is_some() {
+        preflight(&config.cors)
+    } else {
+        export(request, intake, config).await
+    };
+    if let Some(origin) = allowed {
+        response
+            .headers_mut()
+            .insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        response
+            .headers_mut()
+            .insert(VARY, HeaderValue::from_static("origin"));
+    }
+    response
+}
+
+async fn export(
+    request: hyper::Request<Incoming>,
+    intake: &Intake,
+    config: &Http,
+) -> Response<Body> {
+    let called = request.uri().path();
+    let found = Signal::ALL
+        .into_iter()
+        .zip(&config.paths)
+        .find(|(_, path)| *path == called);
+    let Some((signal, _)) = found.filter(|(signal, _)| intake.outputs.takes(*signal)) else {
+        return plain(StatusCode::NOT_FOUND, "404 page not found");
+    };
+    if request.method() != Method::POST {
+        let text = "405 method not allowed, supported: [POST]";
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, text);
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("POST"));
+        return response;
+    }
+    let Some(format) = format_of(request.headers()) else {
+        let text =
+            "415 unsupported media type, supported: [application/json, application/x-protobuf]";
+        return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
+    };
+    match take(request, signal, format, intake, config.max_body_bytes).await {
+        Ok(()) => body(
+            StatusCode::OK,
+            format,
+            match format {
+                Format::Protobuf => Vec::new(),
+                Format::Json => br#"{"partialSuccess":{}}"#.to_vec(),
+            },
+        ),
+        Err(refusal) => refuse(refusal, format),
+    }
+}
+
+async fn take(
+    request: hyper::Request<Incoming>,
+    signal: Signal,
+    format: Format,
+    intake: &Intake,
+    limit: usize,
+) -> Result<(), Refusal> {
+    let (head, incoming) = request.into_parts();
+    let refuse = |error: BodyError| match error {
+        BodyError::TooLarge { .. } => {
+            let message = format!("the body is {error}");
+            Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                Code::ResourceExhausted,
+                message,
+            )
+        }
+        _ => Refusal::new(
+            StatusCode::BAD_REQUEST,
+            Code::InvalidArgument,
+            error.to_string(),
+        ),
+    };
+    let encoding = head
+        .headers
+        .get(CONTENT_ENCODING)
+        .map(|value| value.as_bytes());
+    let gzipped = match encoding {
+        None | Some(b"" | b"identity") => false,
+        Some(b"gzip") => true,
+        Some(other) => {
+            let name = String::from_utf8_lossy(other);
+            let message = format!("content encoding {name:?} is not supported; use gzip");
+            let http = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(Refusal::new(http, Code::InvalidArgument, message));
+        }
+    };
+    let mut bytes: Bytes = read_body(incoming, limit).await.map_err(refuse)?;
+    if gzipped {
+        bytes = gunzip(&bytes, limit).map_err(refuse)?;
+    }
+    let malformed =
+        |text: String| Refusal::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, text);
+    let request = match format {
+        Format::Protobuf => Request::parse(signal, bytes).map_err(|e| malformed(e.to_string()))?,
+        Format::Json => {
+            Request::parse_json(signal, &bytes).map_err(|e| malformed(e.to_string()))?
+        }
+    };
+    intake.take(request).await.map_err(|failure| match failure {
+        Failure::Retryable { reason, after } => {
+            let retry_after = Some(after.unwrap_or(DEFAULT_RETRY_AFTER));
+            let status = Status {
+                code: Code::Unavailable,
+                message: reason,
+                retry_after,
+            };
+            Refusal {
+                http: StatusCode::SERVICE_UNAVAILABLE,
+                status,
+            }
+        }
+        Failure::Permanent { reason } => malformed(reason),
+    })
+}
+
+fn format_of(headers: &HeaderMap) -> Option<Format> {
+    let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    match kind.split(';').next()?.trim().to_ascii_lowercase().as_str() {
+        "application/x-protobuf" => Some(Format::Protobuf),
+        "application/json" => Some(Format::Json),
+        _ => None,
+    }
+}
+
+fn refuse(refusal: Refusal, format: Format) -> Response<Body> {
+    let Refusal { http, status } = refusal;
+    let mut response = body(
+        http,
+        format,
+        match format {
+            Format::Protobuf => Status {
+                retry_after: None,
+                ..status.clone()
+            }
+            .encode(),
+            Format::Json => {
+                let message = serde_json::Value::from(status.message.as_str());
+                format!("{{\"code\":{},\"message\":{message}}}", status.code as u8).into_bytes()
+            }
+        },
+    );
+    if let Some(after) = status.retry_after {
+        let seconds = after.as_secs_f64().ceil() as u64;
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn body(status: StatusCode, format: Format, bytes: Vec<u8>) -> Response<Body> {
+    let kind = match format {
+        Format::Protobuf => "application/x-protobuf",
+        Format::Json => "application/json",
+    };
+    respond(status, kind, bytes.into())
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    respond(
+        status,
+        "text/plain; charset=utf-8",
+        Bytes::from_static(text.as_bytes()),
+    )
+}
+
+fn respond(status: StatusCode, kind: &'static str, bytes: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::new(Full::new(bytes)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+fn preflight(cors: &Cors) -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("POST"),
+    );
+    let mut names: Cow<'_, str> = "content-type, content-encoding".into();
+    for name in &cors.allowed_headers {
+        names = format!("{names}, {name}").into();
+    }
+    if let Ok(names) = HeaderValue::from_str(&names) {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
+    }
+    if let Some(seconds) = cors.max_age_seconds {
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(seconds));
+    }
+    response
+}
+
+impl Cors {
+    fn allows(&self, origin: &HeaderValue) -> bool {
+        let Ok(origin) = origin.to_str() else {
+            return false;
+        };
+        self.allowed_origins
+            .iter()
+            .any(|pattern| match pattern.split_once('*') {
+                None => pattern.eq_ignore_ascii_case(origin),
+                Some((before, after)) => {
+                    origin.len() >= before.len() + after.len()
+                        && origin.starts_with(before)
+                        && origin.ends_with(after)
+                }
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_match_their_patterns() {
+        let cors = |pattern: &str| Cors {
+            allowed_origins: vec![pattern.to_owned()],
+            ..Cors::default()
+        };
+        let allows = |pattern, origin| cors(pattern).allows(&HeaderValue::from_static(origin));
+        assert!(allows("*", "https://a.example"));
+        assert!(allows("https://*.example", "https://a.example"));
+        assert!(allows("https://a.example", "https://a.example"));
+        assert!(!allows("https://*.example", "http://a.example"));
+        assert!(!allows("https://a.example", "https://b.example"));
+        assert!(!allows("aa*aa", "aaa"));
+    }
+}

@@ -1,0 +1,9 @@
+//! Holds whole conversations with the built helper.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod conversation;
+mod secret;
+mod system;
+mod talk;
+mod volume;

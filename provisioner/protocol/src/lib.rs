@@ -1,0 +1,23 @@
+//! What controller and helper say to each other.
+//!
+//! The controller runs `provision-host` once per connection and speaks to it over its standard
+//! input and output: length-framed ([`frame`]) prost messages ([`message`]). It asks for all
+//! [`fact`]s at once, decides alone, and sends typed [`operation`]s back. Invariant: a helper
+//! decides nothing; it checks the guards of an operation and then does exactly that operation.
+
+pub mod fact;
+pub mod frame;
+pub mod message;
+pub mod operation;
+
+/// Raised whenever a message changes its meaning. Both sides refuse any other.
+///
+/// The helper is found by the hash of its bytes, so a mismatch means a damaged installation.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Where a helper keeps what must outlive a connection (mode 0700, owned by root).
+pub const STATE_DIRECTORY: &str = "/var/lib/provision";
+
+/// Written by the helper's launcher in front of the first frame, so that banners and profile
+/// output of a login shell are not taken for a message.
+pub const HELLO_MARKER: &[u8] = b"\n\0provision-host\0\n";

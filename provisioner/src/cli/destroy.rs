@@ -1,0 +1,296 @@
+//! `provision destroy`: removes exactly what this tool put on the hosts of an environment.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::Args;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use provision_protocol::fact::{Query, fact_kind, query};
+use provision_protocol::message::Perform;
+use provision_protocol::operation::{ManifestEntry, ManifestKind, Operation, Remove, operation};
+use serde::Serialize;
+
+use super::FleetArgs;
+use super::context::RunContext;
+use super::plan::unreachable;
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::HostDesired;
+use crate::report::{BOLD, Event, Events, OutputFormat, Progress, RED, print, print_json, styled};
+use crate::rollout::{HostSession, Observation, RunOptions, observe};
+
+/// Arguments of `destroy`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DestroyArgs {
+    #[command(flatten)]
+    fleet: FleetArgs,
+    /// Do not ask before removing anything
+    #[arg(long, short)]
+    yes: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Removal {
+    host: String,
+    removed: Vec<String>,
+    failure: Option<String>,
+}
+
+impl DestroyArgs {
+    pub(super) const fn output(&self) -> OutputFormat {
+        self.fleet.output.output
+    }
+}
+
+pub(super) async fn run(args: DestroyArgs) -> Result<ExitCode> {
+    let mut context = RunContext::load(&args.fleet)?;
+    let (progress, events) = Progress::start(&args.fleet.output, &context.redactor);
+    let result = destroy(&mut context, &args, events).await;
+    progress.finish().await;
+    let removals = result.map_err(|error| context.redact(error))?;
+    finish(&context, args.fleet.output.output, &removals).map_err(|error| context.redact(error))
+}
+
+async fn destroy(
+    context: &mut RunContext,
+    args: &DestroyArgs,
+    events: Events,
+) -> Result<Vec<Removal>> {
+    let output = args.fleet.output.output;
+    if !args.yes && (output == OutputFormat::Json || !std::io::stdin().is_terminal()) {
+        return Err(
+            Error::usage("there is no terminal to confirm at").hint("--yes removes without asking")
+        );
+    }
+    context.attach_labs(false, &events)?;
+    // What a host has is in its own manifest, so nothing of the playbook is needed here.
+    let desired = context
+        .fleet
+        .hosts
+        .iter()
+        .map(|host| HostDesired {
+            host: host.clone(),
+            plays: Vec::new(),
+        })
+        .collect();
+    let hosts = context.hosts(desired, &args.fleet.limit)?;
+    let options = context.options(&args.fleet, events);
+    let mut observation = observe(hosts, true, &options).await;
+    if !observation.failures.is_empty() {
+        let failures = std::mem::take(&mut observation.failures);
+        observation.close().await;
+        return Err(unreachable(failures));
+    }
+    let removals = remove_all(context, &mut observation, args, &options).await;
+    observation.close().await;
+    removals
+}
+
+async fn remove_all(
+    context: &RunContext,
+    observation: &mut Observation,
+    args: &DestroyArgs,
+    options: &RunOptions,
+) -> Result<Vec<Removal>> {
+    let mut manifests = BTreeMap::new();
+    for session in &mut observation.sessions {
+        let entries = manifest(session, &options.environment).await?;
+        manifests.insert(session.name().to_owned(), entries);
+    }
+    let nothing = manifests.values().all(Vec::is_empty);
+    if args.output() == OutputFormat::Text {
+        Progress::clear(&options.events).await;
+        print(&context.redactor, &render(&manifests))?;
+    }
+    if !args.yes && !nothing {
+        super::apply::confirm("Remove all of this?")?;
+    }
+    let manifests = &manifests;
+    Ok(stream::iter(observation.sessions.iter_mut())
+        .map(|session| remove(session, manifests, options))
+        .buffered(args.fleet.forks)
+        .collect()
+        .await)
+}
+
+async fn manifest(session: &mut HostSession, environment: &str) -> Result<Vec<ManifestEntry>> {
+    let query = Query {
+        kind: Some(query::Kind::Manifest(environment.to_owned())),
+    };
+    let facts = session.conversation.ask(vec![query]).await?;
+    match facts.into_iter().next().and_then(|fact| fact.kind) {
+        Some(fact_kind::Kind::Manifest(manifest)) => Ok(manifest.entries),
+        _ => Err(Error::host(format!(
+            "{}: its manifest cannot be read",
+            session.name()
+        ))),
+    }
+}
+
+async fn remove(
+    session: &mut HostSession,
+    manifests: &BTreeMap<String, Vec<ManifestEntry>>,
+    options: &RunOptions,
+) -> Removal {
+    let host = session.name().to_owned();
+    let entries = manifests.get(&host).map(Vec::as_slice).unwrap_or_default();
+    let entries = in_order_of_removal(entries);
+    let operations: Vec<Operation> = entries
+        .iter()
+        .copied()
+        .map(|entry| Operation {
+            resource: entry.resource.clone(),
+            environment: entry.environment.clone(),
+            play: entry.play.clone(),
+            guards: Vec::new(),
+            kind: Some(operation::Kind::Remove(Remove {
+                entry: Some(entry.clone()),
+            })),
+        })
+        .collect();
+    let names: Vec<String> = entries.iter().copied().map(describe).collect();
+    let (done, failure) = match perform(session, operations, options).await {
+        Ok((done, None)) => (done, retire(session).await.err()),
+        Ok((done, failure)) => (done, failure),
+        Err(error) => (0, Some(words(&error))),
+    };
+    if names.is_empty() && failure.is_none() {
+        return Removal {
+            host,
+            removed: names,
+            failure,
+        };
+    }
+    let text = format!("{} of {} removed", done, names.len());
+    let succeeded = failure.is_none();
+    let _ = options.events.send(Event::Finished {
+        host: host.clone(),
+        succeeded,
+        text,
+    });
+    Removal {
+        host,
+        removed: names.into_iter().take(done).collect(),
+        failure,
+    }
+}
+
+/// What came last goes first, but packages go last of all: with a package goes what it keeps, and
+/// that must not reach what stands on a volume or in a directory of ours.
+fn in_order_of_removal(entries: &[ManifestEntry]) -> Vec<&ManifestEntry> {
+    let is_package = |entry: &&ManifestEntry| entry.kind() == ManifestKind::Package;
+    let (packages, rest): (Vec<_>, Vec<_>) = entries.iter().rev().partition(is_package);
+    rest.into_iter().chain(packages).collect()
+}
+
+/// How many operations were done, and why the next one was not.
+async fn perform(
+    session: &mut HostSession,
+    operations: Vec<Operation>,
+    options: &RunOptions,
+) -> Result<(usize, Option<String>)> {
+    if operations.is_empty() {
+        return Ok((0, None));
+    }
+    let (events, name) = (options.events.clone(), session.name().to_owned());
+    let perform = Perform {
+        run: options.run.clone(),
+        operations,
+    };
+    let tell = move |step: provision_protocol::message::Progress| {
+        let doing = format!("removing {}", step.resource);
+        let _ = events.send(Event::Working {
+            host: name.clone(),
+            doing,
+        });
+    };
+    let performed = session.conversation.perform(perform, tell).await?;
+    let failure = performed
+        .failure
+        .map(|failure| format!("{}: {}", failure.resource, failure.message));
+    Ok((usize::try_from(performed.done).unwrap_or(0), failure))
+}
+
+/// Takes the helper and what it kept off a host on which nothing is left to be managed.
+async fn retire(session: &mut HostSession) -> Result<(), String> {
+    match session.conversation.retire().await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(words(&error)),
+    }
+}
+
+fn words(error: &Error) -> String {
+    let text = error.to_string();
+    text.strip_prefix("error: ").unwrap_or(&text).to_owned()
+}
+
+fn describe(entry: &ManifestEntry) -> String {
+    let kind = match entry.kind() {
+        ManifestKind::Unspecified => "something",
+        ManifestKind::File => "file",
+        ManifestKind::Directory => "directory",
+        ManifestKind::Group => "group",
+        ManifestKind::User => "user",
+        ManifestKind::Package => "package",
+        ManifestKind::Unit => "unit",
+        ManifestKind::Sysctl => "sysctl",
+        ManifestKind::Volume => "volume",
+        ManifestKind::Archive => "archive",
+    };
+    format!("{kind} {}", entry.name)
+}
+
+fn render(manifests: &BTreeMap<String, Vec<ManifestEntry>>) -> String {
+    if manifests.values().all(Vec::is_empty) {
+        return "nothing to remove\n".to_owned();
+    }
+    let mut text = String::new();
+    for (host, entries) in manifests.iter().filter(|(_, entries)| !entries.is_empty()) {
+        text.push_str(&format!("{}\n", styled(BOLD, host)));
+        for entry in in_order_of_removal(entries) {
+            let what = match (entry.existed, entry.kind()) {
+                (true, ManifestKind::File) if !entry.previous_sha256.is_empty() => "put back",
+                (true, ManifestKind::Unit) => "as it was",
+                (true, _) => "keep",
+                (false, ManifestKind::Volume) => "unmount",
+                (false, _) => "remove",
+            };
+            text.push_str(&format!(
+                "    {} {}\n",
+                styled(RED, &format!("- {what}")),
+                describe(entry)
+            ));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn finish(context: &RunContext, output: OutputFormat, removals: &[Removal]) -> Result<ExitCode> {
+    let failed: Vec<&Removal> = removals
+        .iter()
+        .filter(|removal| removal.failure.is_some())
+        .collect();
+    let count: usize = removals.iter().map(|removal| removal.removed.len()).sum();
+    match output {
+        OutputFormat::Json => print_json(&context.redactor, &removals)?,
+        OutputFormat::Text if count == 0 => {}
+        OutputFormat::Text => {
+            print(&context.redactor, &format!("{count} removed or put back\n"))?;
+        }
+    }
+    if failed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if output == OutputFormat::Json {
+        // The document above says of each host what went wrong.
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut error = Error::new(ErrorKind::Host, "not everything was removed");
+    for removal in failed {
+        let why = removal.failure.as_deref().unwrap_or_default();
+        error = error.caused_by(format!("{}: {why}", removal.host));
+    }
+    Err(error.hint("what was removed is out of the manifest; run it again for the rest"))
+}

@@ -1,0 +1,228 @@
+//! The command line: one file per command.
+//!
+//! Goes in: arguments. Comes out: an exit code: 0 done or nothing to do, 1 an error, 2 changes
+//! (of `plan` alone). Invariant: errors are printed here and nowhere else.
+
+mod apply;
+mod completions;
+mod context;
+mod destroy;
+mod inventory;
+mod lab;
+mod plan;
+mod status;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::{Error, Result};
+use crate::fleet::Override;
+use crate::report::{OutputFormat, RED, print_json, styled};
+use crate::secret::Redactor;
+
+/// Takes a fleet described in TOML from bare machines to a running OpenTelemetry platform.
+#[derive(Debug, Parser)]
+#[command(name = "provision", version, arg_required_else_help = true)]
+#[command(after_help = "`provision --env NAME` is the same as `provision apply --env NAME`.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options without a command are those of `apply`.
+fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let own = ["-h", "--help", "-V", "--version"];
+    let is_option = arguments
+        .get(1)
+        .and_then(|first| first.to_str())
+        .is_some_and(|first| first.starts_with('-') && !own.contains(&first));
+    if is_option {
+        arguments.insert(1, "apply".into());
+    }
+    arguments
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Bring every host of an environment to what its playbook says
+    Apply(apply::ApplyArgs),
+    /// Show what `apply` would do (exit 0: nothing, 2: changes, 1: error)
+    Plan(plan::PlanArgs),
+    /// Show what runs on every host
+    Status(status::StatusArgs),
+    /// Remove exactly what this tool put on the hosts of an environment
+    Destroy(destroy::DestroyArgs),
+    /// Check and show inventories
+    #[command(subcommand)]
+    Inventory(inventory::InventoryCommand),
+    /// Make and remove throw-away hosts on this machine
+    #[command(subcommand)]
+    Lab(lab::LabCommand),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// What every command that reaches hosts takes.
+#[derive(Debug, Clone, Args)]
+struct FleetArgs {
+    /// The environment: a file environments/NAME.toml
+    #[arg(long, short, value_name = "NAME", env = "PROVISION_ENV")]
+    env: String,
+    /// Only this host or group; may be given several times
+    #[arg(long, value_name = "HOST|GROUP")]
+    limit: Vec<String>,
+    /// Override a setting, for instance retention.logs=7d
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<Override>,
+    /// How many hosts are worked on at once
+    #[arg(long, value_name = "N", default_value_t = default_forks(), value_parser = parse_forks)]
+    forks: usize,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    project: ProjectArgs,
+}
+
+/// What every command that prints takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OutputArgs {
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
+    /// Show every step and every line
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+}
+
+/// What every command that reads the project takes.
+#[derive(Debug, Clone, Args)]
+struct ProjectArgs {
+    /// The folder with inventories, environments, playbooks and templates
+    #[arg(long, value_name = "DIR")]
+    project: Option<PathBuf>,
+}
+
+fn default_forks() -> usize {
+    std::thread::available_parallelism().map_or(8, |count| (count.get() * 8).clamp(8, 64))
+}
+
+fn parse_forks(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(forks @ 1..=1024) => Ok(forks),
+        _ => Err("a number between 1 and 1024".to_owned()),
+    }
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse_from(with_default_command(std::env::args_os().collect())) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Exit code 2 means that there are changes, so a wrong argument is 1 here.
+            let failed = error.use_stderr();
+            if failed && asks_for_json(std::env::args()) {
+                let text = error.render().to_string();
+                let text = text.strip_prefix("error: ").unwrap_or(&text);
+                complain(&Error::usage(text.trim_end()), OutputFormat::Json);
+            } else {
+                let _ = error.print();
+            }
+            return ExitCode::from(u8::from(failed));
+        }
+    };
+    let output = cli.command.output();
+    run(cli).unwrap_or_else(|error| {
+        complain(&error, output);
+        ExitCode::FAILURE
+    })
+}
+
+/// Prints an error where whoever asked looks for it: programs read the standard output.
+fn complain(error: &Error, output: OutputFormat) {
+    if output == OutputFormat::Json {
+        // Whoever went away hears of no error either.
+        let _ = print_json(&Redactor::default(), &serde_json::json!({ "error": error }));
+        return;
+    }
+    let mut stderr = anstream::stderr().lock();
+    let text = error.to_string();
+    let text = text.replacen("error:", &styled(RED, "error:"), 1);
+    let _ = writeln!(stderr, "{text}");
+}
+
+/// Whether a command line that cannot be understood asks for JSON all the same.
+fn asks_for_json(arguments: impl Iterator<Item = String>) -> bool {
+    let arguments: Vec<String> = arguments.collect();
+    let apart = arguments.windows(2).any(|two| two == ["--output", "json"]);
+    apart || arguments.iter().any(|one| one == "--output=json")
+}
+
+impl Command {
+    /// How its result is printed, and an error with it.
+    const fn output(&self) -> OutputFormat {
+        match self {
+            Self::Apply(args) => args.output(),
+            Self::Plan(args) => args.output(),
+            Self::Status(args) => args.output(),
+            Self::Destroy(args) => args.output(),
+            Self::Inventory(command) => command.output(),
+            Self::Lab(command) => command.output(),
+            Self::Completions(_) => OutputFormat::Text,
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::Apply(args) => block_on(apply::run(args)),
+        Command::Plan(args) => block_on(plan::run(args)),
+        Command::Status(args) => block_on(status::run(args)),
+        Command::Destroy(args) => block_on(destroy::run(args)),
+        Command::Inventory(command) => inventory::run(command),
+        Command::Lab(command) => lab::run(command),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::controller("the runtime cannot be started").caused_by(error))?
+        .block_on(future)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn apply_is_what_is_done_when_no_command_is_given() {
+        for words in [
+            &["provision", "--env", "a", "--yes"][..],
+            &["provision", "apply", "-e", "a"],
+        ] {
+            let words = with_default_command(words.iter().map(OsString::from).collect());
+            let cli = Cli::try_parse_from(words).unwrap();
+            assert!(matches!(cli.command, Command::Apply(_)));
+        }
+    }
+
+    #[test]
+    fn help_reads_as_it_should() {
+        let mut command = Cli::command().term_width(100);
+        insta::assert_snapshot!(command.render_help());
+    }
+}

@@ -1,0 +1,359 @@
+//! Requests and answers.
+//!
+//! Goes in: requests of the protocol. Comes out: their answers, in order. Invariant: every wait
+//! has a deadline, and an error names the host.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message as _;
+use provision_protocol::PROTOCOL_VERSION;
+use provision_protocol::fact::{Fact, Query};
+use provision_protocol::frame;
+use provision_protocol::message::{
+    Chunk, FromHost, Hello, Lock, Observe, Perform, Performed, Probe, Probed, Progress, Retire,
+    Stage, Staged, ToHost, Unstage, from_host, to_host,
+};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+
+use super::launch;
+use super::{Endpoint, Helpers};
+use crate::error::{Error, Result};
+use crate::resource::Content;
+
+/// How long a helper may be silent. Packages are the slowest, and report as they go.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+
+/// How long a helper may take to say who it is, or to go.
+const PROMPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Something that ends a connection when it is dropped or awaited.
+pub(super) type Closer = Box<dyn FnOnce() -> super::BoxFuture<'static, ()> + Send>;
+
+/// The three streams of one execution on a host.
+pub struct Transport {
+    /// What the host says.
+    pub reader: Box<dyn AsyncRead + Send + Unpin>,
+    /// What the host is told.
+    pub writer: Box<dyn AsyncWrite + Send + Unpin>,
+    /// What the host complains about.
+    pub stderr: Box<dyn AsyncRead + Send + Unpin>,
+    /// Ends the connection.
+    pub closer: Closer,
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Transport")
+    }
+}
+
+/// A helper that runs and listens.
+#[derive(Debug)]
+pub struct Conversation {
+    name: String,
+    transport: Transport,
+    hello: Hello,
+}
+
+impl Conversation {
+    /// Brings the helper to speak, and reads who it is.
+    ///
+    /// # Errors
+    /// See [`launch::launch`]; or the helper is of another version.
+    pub(super) async fn begin(
+        transport: Transport,
+        helpers: &Helpers,
+        endpoint: &Endpoint,
+    ) -> Result<Self> {
+        let mut transport = transport;
+        transport.reader = Box::new(BufReader::new(transport.reader));
+        let transport = launch::launch(transport, helpers, endpoint).await?;
+        let mut conversation = Self {
+            name: endpoint.name.clone(),
+            transport,
+            hello: Hello::default(),
+        };
+        match conversation.receive(PROMPT_TIMEOUT).await? {
+            from_host::Body::Hello(hello) if hello.protocol_version == PROTOCOL_VERSION => {
+                conversation.hello = hello;
+                Ok(conversation)
+            }
+            from_host::Body::Hello(hello) => Err(Error::host(format!(
+                "{}: its helper speaks version {}, this program {PROTOCOL_VERSION}",
+                conversation.name, hello.protocol_version
+            ))
+            .hint("provision and provision-host must come from one build")),
+            _ => Err(conversation.out_of_order()),
+        }
+    }
+
+    /// Who the host is.
+    #[must_use]
+    pub const fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// The host's name in the inventory.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Takes the lock, where a holder is given, asks for all facts and looks at the health of
+    /// these targets as it is now, in one turn.
+    ///
+    /// # Errors
+    /// Another run holds the lock; the message says who. Or the connection ends.
+    pub async fn observe(
+        &mut self,
+        holder: Option<&str>,
+        queries: Vec<Query>,
+        targets: &[&str],
+    ) -> Result<(Vec<Fact>, Vec<Probed>)> {
+        if let Some(holder) = holder {
+            self.send(to_host::Body::Lock(Lock {
+                holder: holder.to_owned(),
+            }))
+            .await?;
+        }
+        let expected = queries.len();
+        self.send(to_host::Body::Observe(Observe { queries }))
+            .await?;
+        for target in targets {
+            let probe = Probe {
+                target: (*target).to_owned(),
+                within_millis: 0,
+            };
+            self.send(to_host::Body::Probe(probe)).await?;
+        }
+        if holder.is_some() {
+            match self.receive(PROMPT_TIMEOUT).await? {
+                from_host::Body::Locked(_) => {}
+                from_host::Body::Refused(refused) => {
+                    return Err(Error::host(format!("{}: {}", self.name, refused.message))
+                        .hint("wait for the other run to end, or look whether it still lives"));
+                }
+                _ => return Err(self.out_of_order()),
+            }
+        }
+        let facts = match self.receive(SILENCE_TIMEOUT).await? {
+            from_host::Body::Facts(facts) if facts.facts.len() == expected => facts.facts,
+            from_host::Body::Refused(refused) => return Err(self.refused(&refused.message)),
+            _ => return Err(self.out_of_order()),
+        };
+        let mut health = Vec::with_capacity(targets.len());
+        for _ in targets {
+            health.push(self.probed(PROMPT_TIMEOUT).await?);
+        }
+        Ok((facts, health))
+    }
+
+    /// The answers to these queries.
+    ///
+    /// # Errors
+    /// The connection ends.
+    pub async fn ask(&mut self, queries: Vec<Query>) -> Result<Vec<Fact>> {
+        self.observe(None, queries, &[])
+            .await
+            .map(|(facts, _)| facts)
+    }
+
+    /// Sends a content from an offset on, and waits until it is whole on the host.
+    ///
+    /// # Errors
+    /// The host has no space for it, or it did not arrive as it was sent.
+    pub async fn upload(
+        &mut self,
+        content: &Arc<Content>,
+        from: u64,
+        mut progress: impl FnMut(u64),
+    ) -> Result<()> {
+        let unreadable = |error: String| {
+            Error::controller("an artifact cannot be read any more").caused_by(error)
+        };
+        let source = Arc::clone(content);
+        let pieces = tokio::task::spawn_blocking(move || source.pieces())
+            .await
+            .map_err(|error| unreadable(error.to_string()))?
+            .map_err(|error| unreadable(error.to_string()))?;
+        // A piece is resumed as a whole; the helper cuts back to its beginning.
+        let last = pieces.len() - 1;
+        let first = pieces
+            .iter()
+            .rposition(|piece| piece.offset <= from)
+            .unwrap_or(0)
+            .min(last);
+        for (index, piece) in pieces.iter().enumerate().skip(first) {
+            self.send(to_host::Body::Chunk(Chunk {
+                sha256: content.sha256.clone(),
+                total_bytes: content.size,
+                offset: piece.offset,
+                gzip: piece.gzip.clone(),
+                last: index == last,
+            }))
+            .await?;
+            progress(piece.offset + piece.size as u64);
+        }
+        match self.receive(SILENCE_TIMEOUT).await? {
+            from_host::Body::Stored(stored) if stored.sha256 == content.sha256 => Ok(()),
+            from_host::Body::Refused(refused) => Err(self.refused(&refused.message)),
+            _ => Err(self.out_of_order()),
+        }
+    }
+
+    /// Lays files out and validates them.
+    ///
+    /// # Errors
+    /// The connection ends.
+    pub async fn stage(&mut self, stage: Stage) -> Result<Staged> {
+        self.send(to_host::Body::Stage(stage)).await?;
+        match self.receive(SILENCE_TIMEOUT).await? {
+            from_host::Body::Staged(staged) => Ok(staged),
+            from_host::Body::Refused(refused) => Err(self.refused(&refused.message)),
+            _ => Err(self.out_of_order()),
+        }
+    }
+
+    /// Does operations in order, until one fails.
+    ///
+    /// # Errors
+    /// The connection ends. That an operation fails is in the answer.
+    pub async fn perform(
+        &mut self,
+        perform: Perform,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<Performed> {
+        self.send(to_host::Body::Perform(perform)).await?;
+        loop {
+            match self.receive_any(SILENCE_TIMEOUT).await? {
+                from_host::Body::Progress(step) => progress(step),
+                from_host::Body::Performed(performed) => return Ok(performed),
+                from_host::Body::Refused(refused) => return Err(self.refused(&refused.message)),
+                _ => return Err(self.out_of_order()),
+            }
+        }
+    }
+
+    /// Waits for health.
+    ///
+    /// # Errors
+    /// The connection ends.
+    pub async fn probe(&mut self, probe: Probe) -> Result<Probed> {
+        let within = Duration::from_millis(probe.within_millis) + PROMPT_TIMEOUT;
+        self.send(to_host::Body::Probe(probe)).await?;
+        self.probed(within).await
+    }
+
+    async fn probed(&mut self, within: Duration) -> Result<Probed> {
+        match self.receive(within).await? {
+            from_host::Body::Probed(probed) => Ok(probed),
+            from_host::Body::Refused(refused) => Err(self.refused(&refused.message)),
+            _ => Err(self.out_of_order()),
+        }
+    }
+
+    /// Throws staged files away.
+    ///
+    /// # Errors
+    /// The connection ends.
+    pub async fn unstage(&mut self) -> Result<()> {
+        self.send(to_host::Body::Unstage(Unstage {})).await?;
+        match self.receive(PROMPT_TIMEOUT).await? {
+            from_host::Body::Unstaged(_) => Ok(()),
+            from_host::Body::Refused(refused) => Err(self.refused(&refused.message)),
+            _ => Err(self.out_of_order()),
+        }
+    }
+
+    /// Has the helper leave the host, where nothing is managed any more; `false` where other
+    /// environments have something on it.
+    ///
+    /// # Errors
+    /// The connection ends.
+    pub async fn retire(&mut self) -> Result<bool> {
+        self.send(to_host::Body::Retire(Retire {})).await?;
+        match self.receive(PROMPT_TIMEOUT).await? {
+            from_host::Body::Retired(retired) => Ok(retired.entries_left == 0),
+            from_host::Body::Refused(refused) => Err(self.refused(&refused.message)),
+            _ => Err(self.out_of_order()),
+        }
+    }
+
+    /// Lets the helper go and ends the connection.
+    pub async fn close(mut self) {
+        let _ = self.transport.writer.shutdown().await;
+        drop(self.transport.writer);
+        let _ = tokio::time::timeout(PROMPT_TIMEOUT, (self.transport.closer)()).await;
+    }
+
+    async fn send(&mut self, body: to_host::Body) -> Result<()> {
+        let frame = frame::encode(&ToHost { body: Some(body) })
+            .map_err(|error| Error::host(format!("{}: {error}", self.name)))?;
+        let writer = &mut self.transport.writer;
+        let sent = async {
+            writer.write_all(&frame).await?;
+            writer.flush().await
+        };
+        match tokio::time::timeout(SILENCE_TIMEOUT, sent).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.lost().await.caused_by(error)),
+            Err(_) => Err(self.lost().await.caused_by("nothing is taken any more")),
+        }
+    }
+
+    async fn receive(&mut self, within: Duration) -> Result<from_host::Body> {
+        loop {
+            match self.receive_any(within).await? {
+                from_host::Body::Progress(_) => {}
+                body => return Ok(body),
+            }
+        }
+    }
+
+    async fn receive_any(&mut self, within: Duration) -> Result<from_host::Body> {
+        let reader = &mut self.transport.reader;
+        let received = async {
+            let length = frame::check_length(reader.read_u32().await?)?;
+            let mut body = vec![0u8; length as usize];
+            reader.read_exact(&mut body).await?;
+            Ok::<_, frame::FrameError>(FromHost::decode(body.as_slice())?)
+        };
+        match tokio::time::timeout(within, received).await {
+            Ok(Ok(FromHost { body: Some(body) })) => Ok(body),
+            Ok(Ok(FromHost { body: None })) => Err(self.out_of_order()),
+            Ok(Err(error)) => Err(self.lost().await.caused_by(error)),
+            Err(_) => {
+                let waited = humantime::format_duration(within);
+                Err(self
+                    .lost()
+                    .await
+                    .caused_by(format!("no answer within {waited}")))
+            }
+        }
+    }
+
+    async fn lost(&mut self) -> Error {
+        let mut words = Vec::new();
+        let mut stderr = (&mut self.transport.stderr).take(4096);
+        let read = stderr.read_to_end(&mut words);
+        let _ = tokio::time::timeout(Duration::from_secs(1), read).await;
+        let error = Error::host(format!("{}: the conversation broke off", self.name))
+            .hint("run it again: what was begun is completed");
+        let words = String::from_utf8_lossy(&words);
+        if words.trim().is_empty() {
+            error
+        } else {
+            error.caused_by(words.trim())
+        }
+    }
+
+    fn refused(&self, message: &str) -> Error {
+        Error::host(format!("{}: {message}", self.name))
+    }
+
+    fn out_of_order(&self) -> Error {
+        Error::host(format!("{}: its helper answered out of order", self.name))
+            .hint("provision and provision-host must come from one build")
+    }
+}

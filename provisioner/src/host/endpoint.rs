@@ -1,0 +1,91 @@
+//! How one host is reached.
+//!
+//! Goes in: a host of the fleet and, for lab hosts, the state of the lab. Comes out: an
+//! [`Endpoint`]. Invariant: it has an address.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::fleet::FleetHost;
+use crate::inventory::Become;
+use crate::secret::{Secret, Secrets};
+
+/// How one host is reached.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// The host's name in the inventory.
+    pub name: String,
+    /// Where the inventory describes it: `file:line:column`.
+    pub described_at: String,
+    /// An IP address or a DNS name.
+    pub address: String,
+    /// It is this machine.
+    pub local: bool,
+    /// The port; the user's `ssh_config` decides when absent.
+    pub port: Option<u16>,
+    /// The account; the user's `ssh_config` decides when absent.
+    pub user: Option<String>,
+    /// A private key file.
+    pub identity: Option<String>,
+    /// A host to jump through.
+    pub jump: Option<String>,
+    /// A command that connects its standard input and output to the host.
+    pub proxy_command: Option<String>,
+    /// The public keys that its sshd may show; empty leaves it to `known_hosts`.
+    pub host_keys: Vec<String>,
+    /// Whether sudo is used where the account is not root.
+    pub sudo: bool,
+    /// What sudo asks for.
+    pub sudo_password: Option<Secret>,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+}
+
+impl Endpoint {
+    /// How this host of the fleet is reached.
+    ///
+    /// # Errors
+    /// It has no address yet, or names a secret that the environment does not have.
+    pub fn of(host: &FleetHost, secrets: &Secrets) -> Result<Self> {
+        let ssh = &host.host.ssh;
+        let name = host.name().to_owned();
+        let Some(address) = host.host.address.clone() else {
+            let error = Error::configuration(format!("host {name} has no address"))
+                .caused_by(format!("it is described at {}", host.host.location));
+            return Err(match &host.instance_type {
+                Some(kind) => error.hint(format!(
+                    "make a machine of type {kind}, then write its address: hosts.{name} = {{ address = \"…\" }}"
+                )),
+                None => error.hint("write `address` for it in the inventory"),
+            });
+        };
+        let sudo_password = match &ssh.becoming {
+            Become::SudoWithPassword(secret) => {
+                Some(secrets.get(secret).cloned().ok_or_else(|| {
+                    Error::configuration(format!(
+                        "host {name} names a secret `{secret}` that the environment does not have"
+                    ))
+                    .hint(format!(
+                        "describe it in the environment: [secrets.{secret}] env = \"…\""
+                    ))
+                })?)
+            }
+            Become::Auto | Become::Never => None,
+        };
+        Ok(Self {
+            name,
+            described_at: host.host.location.to_string(),
+            address,
+            local: host.host.local,
+            port: ssh.port,
+            user: ssh.user.clone(),
+            identity: ssh.identity.clone(),
+            jump: ssh.jump.clone(),
+            proxy_command: ssh.proxy_command.clone(),
+            host_keys: host.host.host_keys.clone(),
+            sudo: ssh.becoming != Become::Never,
+            sudo_password,
+            connect_timeout: ssh.connect_timeout,
+        })
+    }
+}

@@ -1,0 +1,39 @@
+//! Conversations with hosts.
+//!
+//! Goes in: an [`Endpoint`]. Comes out: a [`Conversation`] with the helper that runs there.
+//! Invariant: one connection and one execution per host and run, whatever is done.
+
+mod conversation;
+mod endpoint;
+#[cfg(test)]
+mod fake;
+mod helper;
+mod launch;
+mod local;
+mod ssh;
+
+pub use conversation::{Conversation, Transport};
+pub use endpoint::Endpoint;
+#[cfg(test)]
+pub(crate) use fake::{FakeHost, Requests, Script};
+pub use helper::Helpers;
+pub use local::LocalHost;
+pub use ssh::{SshAgent, SshHost};
+
+use std::pin::Pin;
+
+use crate::error::Result;
+
+/// A future that is not tied to a thread.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A machine that a helper can be run on.
+pub trait Host: Send + Sync {
+    /// The host's name in the inventory.
+    fn name(&self) -> &str;
+
+    /// Runs the helper and waits until it has said who it is.
+    ///
+    /// The error names the host, the cause and the way out.
+    fn connect(&self) -> BoxFuture<'_, Result<Conversation>>;
+}

@@ -1,0 +1,291 @@
+//! What every host shall be.
+//!
+//! Goes in: a fleet and a playbook. Comes out: [`Desired`], the resources of every host with
+//! their templates rendered. Invariant: every mistake of every file is found here, before any
+//! host is reached.
+
+use std::collections::BTreeMap;
+
+use provision_protocol::fact::Query;
+use provision_protocol::operation::Debt;
+use serde_json::{Value, json};
+
+use crate::document::{Diagnostics, Location, Name, suggestion};
+use crate::error::Result;
+use crate::fleet::{Fleet, FleetHost, Project};
+use crate::playbook::{Health, Play, Playbook};
+use crate::resource::{Artifacts, HostContext, Resource};
+use crate::secret::{Redactor, Secrets};
+use crate::template::Templates;
+
+/// What the fleet shall be.
+#[derive(Debug)]
+pub struct Desired {
+    /// The plays, in order, with the names of their hosts.
+    pub plays: Vec<(Play, Vec<String>)>,
+    /// What each host shall be.
+    pub hosts: Vec<HostDesired>,
+}
+
+/// What one host shall be.
+#[derive(Debug)]
+pub struct HostDesired {
+    /// The host.
+    pub host: FleetHost,
+    /// Its plays, in order.
+    pub plays: Vec<PlayDesired>,
+}
+
+/// What one play asks of one host.
+#[derive(Debug)]
+pub struct PlayDesired {
+    /// The play.
+    pub play: Name,
+    /// The resources, in order.
+    pub resources: Vec<Box<dyn Resource>>,
+    /// What must be healthy on the host.
+    pub health: Vec<Health>,
+}
+
+impl HostDesired {
+    /// All queries of all resources, in order.
+    #[must_use]
+    pub fn queries(&self) -> Vec<Query> {
+        self.plays
+            .iter()
+            .flat_map(|play| play.resources.iter())
+            .flat_map(|resource| resource.queries())
+            .collect()
+    }
+
+    /// Everything that must be healthy on it.
+    pub fn health(&self) -> impl Iterator<Item = &Health> {
+        self.plays.iter().flat_map(|play| &play.health)
+    }
+
+    /// One play of this host.
+    #[must_use]
+    pub fn play(&self, name: &Name) -> Option<&PlayDesired> {
+        self.plays.iter().find(|play| play.play == *name)
+    }
+}
+
+/// Resolves every play for every host.
+///
+/// # Errors
+/// A file cannot be read; mistakes in files go to `diagnostics`.
+pub fn resolve(
+    project: &Project,
+    fleet: &Fleet,
+    secrets: &Secrets,
+    redactor: &Redactor,
+    diagnostics: &Diagnostics,
+) -> Result<Desired> {
+    let playbook = Playbook::load(project, &fleet.environment.playbook, diagnostics)?;
+    let templates = Templates::load(project.root(), diagnostics)?;
+    if !diagnostics.is_empty() {
+        // Rendering with what is broken would only add to the noise.
+        return Ok(Desired {
+            plays: Vec::new(),
+            hosts: Vec::new(),
+        });
+    }
+    check_groups(&playbook, fleet, diagnostics);
+    check_addresses(fleet, diagnostics);
+    if !diagnostics.is_empty() {
+        return Ok(Desired {
+            plays: Vec::new(),
+            hosts: Vec::new(),
+        });
+    }
+    let named = playbook
+        .plays
+        .iter()
+        .flat_map(|play| &play.resources)
+        .filter_map(|resource| resource.spec.artifact());
+    let artifacts = Artifacts::load(project, &fleet.environment, named, diagnostics);
+    let shared = fleet.shared_context();
+    let mut hosts = Vec::new();
+    for host in &fleet.hosts {
+        let plays: Vec<&Play> = playbook
+            .plays
+            .iter()
+            .filter(|play| {
+                host.groups
+                    .iter()
+                    .any(|group| group.as_str() == play.hosts.value)
+            })
+            .collect();
+        let debts = collect_debts(&plays, diagnostics);
+        check_paths(&plays, host, diagnostics);
+        let variables = host_variables(&shared, host, secrets);
+        let context = HostContext {
+            fleet,
+            host,
+            variables: &variables,
+            templates: &templates,
+            artifacts: &artifacts,
+            redactor,
+            debts: &debts,
+            diagnostics,
+        };
+        hosts.push(resolve_host(&plays, &context));
+    }
+    let plays = playbook
+        .plays
+        .into_iter()
+        .map(|play| {
+            let names = fleet
+                .group_hosts(&play.hosts.value)
+                .map(|h| h.name().to_owned())
+                .collect();
+            (play, names)
+        })
+        .collect();
+    Ok(Desired { plays, hosts })
+}
+
+fn resolve_host(plays_of_host: &[&Play], context: &HostContext<'_>) -> HostDesired {
+    let mut plays = Vec::new();
+    let mut ids: BTreeMap<String, String> = BTreeMap::new();
+    for play in plays_of_host {
+        let mut resources = Vec::new();
+        for planned in &play.resources {
+            let Some(resource) = planned.spec.resolve(&planned.location, context) else {
+                continue;
+            };
+            if let Some(other) = ids.insert(resource.id().to_owned(), play.name.to_string()) {
+                let message = format!(
+                    "`{}` is described twice for host `{}`, also in play `{other}`",
+                    resource.id(),
+                    context.host.name()
+                );
+                context
+                    .diagnostics
+                    .error(planned.location.clone(), message, None);
+            }
+            resources.push(resource);
+        }
+        plays.push(PlayDesired {
+            play: play.name.clone(),
+            resources,
+            health: play.health.clone(),
+        });
+    }
+    HostDesired {
+        host: context.host.clone(),
+        plays,
+    }
+}
+
+fn check_groups(playbook: &Playbook, fleet: &Fleet, diagnostics: &Diagnostics) {
+    for play in &playbook.plays {
+        if !fleet
+            .groups
+            .keys()
+            .any(|group| group.as_str() == play.hosts.value)
+        {
+            let message = format!(
+                "play `{}` is for group `{}`, which no inventory has",
+                play.name, play.hosts.value
+            );
+            let hint = suggestion(&play.hosts.value, fleet.groups.keys().map(Name::as_str));
+            diagnostics.error(play.hosts.location.clone(), message, hint);
+        }
+    }
+}
+
+/// Templates name the addresses of other hosts, so each must have one.
+fn check_addresses(fleet: &Fleet, diagnostics: &Diagnostics) {
+    for host in fleet
+        .hosts
+        .iter()
+        .filter(|host| host.host.address.is_none())
+    {
+        let message = format!("host `{}` has no `address`", host.name());
+        let hint = host.instance_type.as_ref().map(|kind| {
+            format!("machines are not made by this version: make a {kind}, then write its address")
+        });
+        diagnostics.error(host.host.location.clone(), message, hint);
+    }
+}
+
+/// What services are owed, by the path that causes it. A path that nothing is put at before its
+/// service would be noticed too late or never, so it is a mistake.
+fn collect_debts(plays: &[&Play], diagnostics: &Diagnostics) -> BTreeMap<String, Vec<Debt>> {
+    let all = || {
+        plays
+            .iter()
+            .flat_map(|play| &play.resources)
+            .map(|planned| &planned.spec)
+    };
+    let mut before: Vec<&str> = Vec::new();
+    let mut debts: BTreeMap<String, Vec<Debt>> = BTreeMap::new();
+    for spec in all() {
+        before.extend(spec.path());
+        for (path, location, debt) in spec.debts() {
+            if !before.contains(&path.as_str()) {
+                let mut managed = all().filter_map(|spec| spec.path());
+                let (message, hint) = if managed.any(|known| known == path) {
+                    let hint = Some("put that resource before the service".to_owned());
+                    (
+                        format!("`{path}` is put there only after the service was started"),
+                        hint,
+                    )
+                } else {
+                    let hint = suggestion(&path, all().filter_map(|spec| spec.path()));
+                    (
+                        format!("no resource of this host puts anything at `{path}`"),
+                        hint,
+                    )
+                };
+                diagnostics.error(location, message, hint);
+            }
+            let list = debts.entry(path).or_default();
+            if !list.contains(&debt) {
+                list.push(debt);
+            }
+        }
+    }
+    debts
+}
+
+/// Two resources at one path would undo each other in every run.
+fn check_paths(plays: &[&Play], host: &FleetHost, diagnostics: &Diagnostics) {
+    let mut seen: BTreeMap<&str, &Location> = BTreeMap::new();
+    for planned in plays.iter().flat_map(|play| &play.resources) {
+        let Some(path) = planned.spec.path() else {
+            continue;
+        };
+        if let Some(first) = seen.insert(path, &planned.location) {
+            let message = format!("host `{}` gets `{path}` from two resources", host.name());
+            diagnostics.error(
+                planned.location.clone(),
+                message,
+                Some(format!("first at {first}")),
+            );
+        }
+    }
+}
+
+fn host_variables(shared: &Value, host: &FleetHost, secrets: &Secrets) -> Value {
+    let mut variables = shared.clone();
+    let secrets: serde_json::Map<String, Value> = secrets
+        .iter()
+        .map(|(name, secret)| (name.to_string(), Value::String(secret.expose().to_owned())))
+        .collect();
+    let own = host.context();
+    if let Value::Object(map) = &mut variables {
+        map.insert("settings".to_owned(), own["settings"].clone());
+        map.insert("volumes".to_owned(), own["volumes"].clone());
+        map.insert("host".to_owned(), own);
+        map.insert("secrets".to_owned(), Value::Object(secrets));
+        // A host without a role has no such variable, so that a template that needs it says so.
+        map.extend(
+            host.role
+                .as_ref()
+                .map(|(_, role)| ("role".to_owned(), json!(role))),
+        );
+    }
+    variables
+}

@@ -1,0 +1,285 @@
+//! One play: a group of hosts, what they shall be, and how carefully they are brought there.
+//!
+//! Goes in: a `[[play]]` table. Comes out: a [`Play`]. Invariant: a batch has at least one host.
+
+use std::time::Duration;
+
+use crate::document::{self, Entry, Location, Name, Section, suggestion};
+use crate::resource::{KINDS, Spec};
+
+/// How long a host may take to become healthy, when the play does not say.
+const HEALTH_WITHIN: Duration = Duration::from_secs(30);
+
+/// One play.
+#[derive(Debug)]
+pub struct Play {
+    /// Its name; that of its group when not given.
+    pub name: Name,
+    /// The group whose hosts it is for.
+    pub hosts: Entry<String>,
+    /// The sizes of its batches, growing; the last one repeats.
+    pub serial: Vec<BatchSize>,
+    /// How many hosts may fail before it stops.
+    pub max_fail: usize,
+    /// What must be healthy on a host before the next batch is begun.
+    pub health: Vec<Health>,
+    /// What its hosts shall be, in order.
+    pub resources: Vec<PlannedResource>,
+    /// Where it is described.
+    pub location: Location,
+}
+
+/// A resource as it stands in a play.
+#[derive(Debug)]
+pub struct PlannedResource {
+    /// What it is, before it is resolved for a host.
+    pub spec: Box<dyn Spec>,
+    /// Where it is described.
+    pub location: Location,
+}
+
+/// How many hosts are done at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchSize {
+    /// This many.
+    Hosts(usize),
+    /// This share of the group, rounded up.
+    Percent(usize),
+}
+
+/// Something that must be healthy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// `http://…`, `tcp://host:port` or `unit:NAME`, seen from the host itself.
+    pub target: String,
+    /// How long it may take.
+    pub within: Duration,
+}
+
+impl BatchSize {
+    /// The number of hosts out of a group of this size.
+    #[must_use]
+    pub fn of(self, group: usize) -> usize {
+        match self {
+            Self::Hosts(count) => count.max(1),
+            Self::Percent(percent) => (group * percent).div_ceil(100).max(1),
+        }
+    }
+}
+
+impl Play {
+    pub(super) fn parse(section: Section<'_>) -> Option<Self> {
+        let hosts = section.require_string("hosts");
+        let name = section.parse::<Name>("name").map(|entry| entry.value);
+        let serial = parse_serial(&section);
+        let max_fail = section
+            .integer("max_fail", 0..=1_000_000)
+            .map_or(0, |entry| entry.value);
+        let mut health: Vec<Health> = if section.is_table("health") {
+            section
+                .section("health")
+                .into_iter()
+                .filter_map(parse_health)
+                .collect()
+        } else {
+            section
+                .sections("health")
+                .into_iter()
+                .filter_map(parse_health)
+                .collect()
+        };
+        health.dedup();
+        let resources = section
+            .sections("resource")
+            .into_iter()
+            .filter_map(parse_resource)
+            .collect();
+        let location = section.location();
+        let hosts = hosts?;
+        if let Err(message) = hosts.value.parse::<Name>() {
+            let hint = Some("a play is for one group; write one for each".to_owned());
+            section.error_at(&hosts.location, message, hint);
+        }
+        let name = name.or_else(|| hosts.value.parse().ok());
+        section.finish();
+        let name = name?;
+        Some(Self {
+            name,
+            hosts,
+            serial,
+            max_fail: usize::try_from(max_fail).unwrap_or(0),
+            health,
+            resources,
+            location,
+        })
+    }
+
+    /// The hosts in batches, in order.
+    #[must_use]
+    pub fn batches<T: Clone>(&self, hosts: &[T]) -> Vec<Vec<T>> {
+        let mut batches = Vec::new();
+        let mut rest = hosts;
+        let mut sizes = self.serial.iter();
+        let mut size = hosts.len().max(1);
+        while !rest.is_empty() {
+            if let Some(next) = sizes.next() {
+                size = next.of(hosts.len());
+            }
+            let (batch, tail) = rest.split_at(size.min(rest.len()));
+            batches.push(batch.to_vec());
+            rest = tail;
+        }
+        batches
+    }
+}
+
+fn parse_serial(section: &Section<'_>) -> Vec<BatchSize> {
+    let mut sizes = Vec::new();
+    for entry in section.scalars("serial") {
+        let size = match entry.value.strip_suffix('%') {
+            Some(percent) => percent
+                .parse()
+                .ok()
+                .filter(|percent| (1..=100).contains(percent))
+                .map(BatchSize::Percent),
+            None => entry
+                .value
+                .parse()
+                .ok()
+                .filter(|count| *count > 0)
+                .map(BatchSize::Hosts),
+        };
+        match size {
+            Some(size) => sizes.push(size),
+            None => section.error_at(
+                &entry.location,
+                format!("`{}` is no size of a batch", entry.value),
+                Some("a number of hosts, or a share such as \"50%\"".to_owned()),
+            ),
+        }
+    }
+    sizes
+}
+
+fn parse_health(section: Section<'_>) -> Option<Health> {
+    let http = section.string("http");
+    let tcp = section.string("tcp");
+    let unit = section.string("unit");
+    let within = section
+        .parse::<document::Duration>("within")
+        .map_or(HEALTH_WITHIN, |entry| entry.value.0);
+    if let Some(wrong) = http
+        .as_ref()
+        .filter(|http| !http.value.starts_with("http://"))
+    {
+        section.error_at(
+            &wrong.location,
+            "a health check speaks plain HTTP to the host itself",
+            Some("for instance http://127.0.0.1:13133/health".to_owned()),
+        );
+    }
+    if let Some(wrong) = tcp.as_ref().filter(|tcp| {
+        let port = tcp
+            .value
+            .rsplit_once(':')
+            .map(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        port != Some(true)
+    }) {
+        section.error_at(
+            &wrong.location,
+            format!("`{}` is not a host and a port", wrong.value),
+            Some("for instance 127.0.0.1:4317".to_owned()),
+        );
+    }
+    let mut targets: Vec<String> = [
+        http.map(|entry| entry.value),
+        tcp.map(|entry| format!("tcp://{}", entry.value)),
+        unit.map(|entry| format!("unit:{}", entry.value)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let target = if targets.len() == 1 {
+        targets.pop()
+    } else {
+        None
+    };
+    if target.is_none() {
+        section.error(
+            "a health check is exactly one of `http`, `tcp` and `unit`",
+            None,
+        );
+    }
+    section.finish();
+    Some(Health {
+        target: target?,
+        within,
+    })
+}
+
+fn parse_resource(section: Section<'_>) -> Option<PlannedResource> {
+    let location = section.location();
+    let keys = section.keys();
+    let [key] = keys.as_slice() else {
+        section.error(
+            "a resource has exactly one kind",
+            Some("[[play.resource]] file = { path = \"/etc/motd\", content = \"…\" }".to_owned()),
+        );
+        return None;
+    };
+    let Some(kind) = KINDS.iter().find(|kind| kind.name == key.value) else {
+        let hint = suggestion(&key.value, KINDS.iter().map(|kind| kind.name));
+        section.error_at(
+            &key.location,
+            format!("unknown kind of resource `{}`", key.value),
+            hint,
+        );
+        return None;
+    };
+    let body = section.section(&key.value)?;
+    let spec = (kind.parse)(&body);
+    body.finish();
+    Some(PlannedResource {
+        spec: spec?,
+        location,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn play(serial: Vec<BatchSize>) -> Play {
+        Play {
+            name: "a".parse().unwrap(),
+            hosts: Entry {
+                value: "a".into(),
+                location: crate::document::Source::new(String::new(), String::new()).locate(0..0),
+            },
+            serial,
+            max_fail: 0,
+            health: Vec::new(),
+            resources: Vec::new(),
+            location: crate::document::Source::new(String::new(), String::new()).locate(0..0),
+        }
+    }
+
+    #[test]
+    fn batches_grow_and_the_last_size_repeats() {
+        let hosts: Vec<usize> = (0..7).collect();
+        let sizes = |serial| {
+            play(serial)
+                .batches(&hosts)
+                .iter()
+                .map(Vec::len)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(vec![]), [7]);
+        assert_eq!(sizes(vec![BatchSize::Hosts(1)]), [1; 7]);
+        assert_eq!(
+            sizes(vec![BatchSize::Hosts(1), BatchSize::Percent(50)]),
+            [1, 4, 2]
+        );
+        assert_eq!(sizes(vec![BatchSize::Percent(1)]), [1; 7]);
+    }
+}

@@ -1,0 +1,106 @@
+//! All hosts are asked at once, each in one turn.
+//!
+//! Goes in: hosts and what they shall be. Comes out: an [`Observation`]: sessions with their
+//! plans. Invariant: nothing on a host changes but the lock that an apply takes.
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+
+use super::RunOptions;
+use super::session::HostSession;
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::plan::{HostDesired, HostPlan, PlayResources, decide};
+use crate::report::Event;
+
+/// What was found on all hosts.
+#[derive(Debug)]
+pub struct Observation {
+    /// Hosts that answered, in the order of the fleet.
+    pub sessions: Vec<HostSession>,
+    /// Hosts that did not, each with its error.
+    pub failures: Vec<(String, Error)>,
+}
+
+impl Observation {
+    /// The plans of all hosts that answered.
+    #[must_use]
+    pub fn plans(&self) -> Vec<HostPlan> {
+        self.sessions
+            .iter()
+            .map(|session| session.plan.clone())
+            .collect()
+    }
+
+    /// Ends all conversations.
+    pub async fn close(self) {
+        stream::iter(self.sessions)
+            .for_each_concurrent(None, |session| session.conversation.close())
+            .await;
+    }
+}
+
+/// Asks all hosts. With `lock`, each host's lock is taken in the same turn.
+pub async fn observe(
+    hosts: Vec<(Box<dyn Host>, HostDesired)>,
+    lock: bool,
+    options: &RunOptions,
+) -> Observation {
+    let mut observation = Observation {
+        sessions: Vec::new(),
+        failures: Vec::new(),
+    };
+    let mut results: Vec<(usize, String, Result<HostSession>)> =
+        stream::iter(hosts.into_iter().enumerate())
+            .map(|(index, (host, desired))| async move {
+                let name = host.name().to_owned();
+                (
+                    index,
+                    name,
+                    observe_host(host.as_ref(), desired, lock, options).await,
+                )
+            })
+            .buffer_unordered(options.forks.max(1))
+            .collect()
+            .await;
+    results.sort_by_key(|(index, _, _)| *index);
+    for (_, name, result) in results {
+        match result {
+            Ok(session) => observation.sessions.push(session),
+            Err(error) => observation.failures.push((name, error)),
+        }
+    }
+    observation
+}
+
+async fn observe_host(
+    host: &dyn Host,
+    desired: HostDesired,
+    lock: bool,
+    options: &RunOptions,
+) -> Result<HostSession> {
+    let working = |doing: &str| {
+        let event = Event::Working {
+            host: host.name().to_owned(),
+            doing: doing.to_owned(),
+        };
+        let _ = options.events.send(event);
+    };
+    working("connecting");
+    let mut conversation = host.connect().await?;
+    working("observing");
+    let holder = lock.then_some(options.run.as_str());
+    let queries = desired.queries();
+    let targets: Vec<&str> = desired
+        .health()
+        .map(|health| health.target.as_str())
+        .collect();
+    let (facts, health) = conversation.observe(holder, queries, &targets).await?;
+    let plays: Vec<PlayResources<'_>> = desired
+        .plays
+        .iter()
+        .map(|play| (play.play.as_str(), play.resources.as_slice()))
+        .collect();
+    let plan = decide(host.name(), &plays, &facts, conversation.hello());
+    Ok(HostSession::new(conversation, desired, plan, health))
+}

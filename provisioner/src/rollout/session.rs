@@ -1,0 +1,424 @@
+//! One host during a run.
+//!
+//! Goes in: its plan, play by play. Comes out: what was changed, or why not. Invariant: only what
+//! the plan showed is done; what an opaque change brought to light is decided anew first.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use provision_protocol::fact::{ContentFact, Query, fact_kind, query};
+use provision_protocol::message::{Perform, Probe, Probed, Stage, StagedFile};
+use provision_protocol::operation::{Validation, operation};
+
+use super::RunOptions;
+use crate::document::Name;
+use crate::error::{Error, Result};
+use crate::host::Conversation;
+use crate::plan::{HostDesired, HostPlan, ResourceChange, decide};
+use crate::playbook::{Health, Play};
+use crate::report::{Event, Outcome};
+use crate::resource::Content;
+
+/// Contents smaller than this are uploaded without being asked for first.
+const ASK_FIRST_BYTES: u64 = 64 * 1024;
+
+/// One host during a run.
+#[derive(Debug)]
+pub struct HostSession {
+    /// The helper on it.
+    pub conversation: Conversation,
+    /// What it shall be.
+    pub desired: HostDesired,
+    /// What would be done.
+    pub plan: HostPlan,
+    /// How healthy it was when it was observed, in the order of what it desires.
+    pub health: Vec<Probed>,
+    /// What was done, in order.
+    pub changed: Vec<String>,
+    /// Why it failed.
+    pub failure: Option<String>,
+    /// Plays that it is through with.
+    finished: BTreeSet<String>,
+    /// Files or contents of this run may be on it.
+    staged: bool,
+    /// An opaque change was made, so that its plan no longer holds.
+    stale: bool,
+}
+
+impl HostSession {
+    pub(super) const fn new(
+        conversation: Conversation,
+        desired: HostDesired,
+        plan: HostPlan,
+        health: Vec<Probed>,
+    ) -> Self {
+        Self {
+            conversation,
+            desired,
+            plan,
+            health,
+            finished: BTreeSet::new(),
+            changed: Vec::new(),
+            failure: None,
+            staged: false,
+            stale: false,
+        }
+    }
+
+    /// The host's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.conversation.name()
+    }
+
+    /// What became of it.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        let through = self
+            .plan
+            .changes
+            .iter()
+            .all(|entry| self.finished.contains(&entry.play));
+        match (&self.failure, self.plan.changes.is_empty()) {
+            (Some(_), _) => Outcome::Failed,
+            (None, true) => Outcome::Unchanged,
+            (None, false) if through => Outcome::Changed,
+            (None, false) if self.changed.is_empty() => Outcome::NotReached,
+            (None, false) => Outcome::Partly,
+        }
+    }
+
+    /// Whether a play asks for any change of the host.
+    pub(super) fn asks(&self, play: &Play) -> bool {
+        self.plan.of_play(play.name.as_str()).next().is_some()
+    }
+
+    /// Waits until a play that asked for no change is healthy, unless it was so when observed.
+    async fn settle(&mut self, play: &Name, options: &RunOptions) -> Result<()> {
+        let checks = self.desired.plays.iter().flat_map(|one| {
+            one.health
+                .iter()
+                .map(move |health| (one.play.clone(), health.clone()))
+        });
+        let sick: Vec<Health> = checks
+            .zip(&self.health)
+            .filter(|((name, _), seen)| name == play && !seen.healthy)
+            .map(|((_, health), _)| health)
+            .collect();
+        for health in sick {
+            self.probe(&health, options).await?;
+        }
+        Ok(())
+    }
+
+    /// Uploads, stages and validates all that is known before anything is committed.
+    ///
+    /// # Errors
+    /// What was refused, with the validator's own words.
+    pub(super) async fn prepare(&mut self, options: &RunOptions) -> Result<()> {
+        let changes: Vec<ResourceChange> = self
+            .plan
+            .changes
+            .iter()
+            .filter(|entry| entry.unknown_after.is_none())
+            .cloned()
+            .collect();
+        self.stage(&changes, options).await
+    }
+
+    /// Brings the host to what one play asks for, and waits until it is healthy.
+    ///
+    /// # Errors
+    /// What failed; everything before it is done and recorded on the host.
+    pub(super) async fn run_play(&mut self, play: &Play, options: &RunOptions) -> Result<()> {
+        let name = play.name.clone();
+        let mut changes: Vec<ResourceChange> = self.plan.of_play(name.as_str()).cloned().collect();
+        if self.stale {
+            changes = self.decide_again(&name, None).await?;
+            self.stage(&changes, options).await?;
+        }
+        let mut touched = false;
+        loop {
+            let cut = changes.iter().position(|entry| entry.change.opaque);
+            let now = &changes[..cut.map_or(changes.len(), |at| at + 1)];
+            touched |= !now.is_empty();
+            self.commit(now, options).await?;
+            let Some(cut) = cut else { break };
+            self.stale = true;
+            let after = changes[cut].resource.clone();
+            changes = self.decide_again(&name, Some(&after)).await?;
+            self.stage(&changes, options).await?;
+        }
+        if !touched {
+            self.settle(&name, options).await?;
+        } else {
+            for health in &play.health {
+                self.probe(health, options).await?;
+            }
+        }
+        self.finished.insert(name.to_string());
+        Ok(())
+    }
+
+    /// Throws away what was staged, so that neither a secret nor a large file stays behind.
+    ///
+    /// # Errors
+    /// The connection ends.
+    pub(super) async fn unstage(&mut self) -> Result<()> {
+        if self.staged {
+            self.conversation.unstage().await?;
+            self.staged = false;
+        }
+        Ok(())
+    }
+
+    /// The changes of a play, or of what follows `after` in it, as the host is now.
+    async fn decide_again(
+        &mut self,
+        name: &Name,
+        after: Option<&str>,
+    ) -> Result<Vec<ResourceChange>> {
+        let Some(play) = self.desired.play(name) else {
+            return Ok(Vec::new());
+        };
+        let first = after
+            .and_then(|after| {
+                play.resources
+                    .iter()
+                    .position(|resource| resource.id() == after)
+            })
+            .map_or(0, |at| at + 1);
+        let rest = &play.resources[first..];
+        let queries: Vec<Query> = rest
+            .iter()
+            .flat_map(|resource| resource.queries())
+            .collect();
+        let facts = self.conversation.ask(queries).await?;
+        let again = decide(
+            self.conversation.name(),
+            &[(name.as_str(), rest)],
+            &facts,
+            self.conversation.hello(),
+        );
+        if let Some(refused) = again.refusals.first() {
+            let error = Error::host(format!("{}: {}", refused.resource, refused.refusal.message));
+            return Err(match &refused.refusal.hint {
+                Some(hint) => error.hint(hint.clone()),
+                None => error,
+            });
+        }
+        if let Some(entry) = again.changes.iter().find(|entry| !self.plan.showed(entry)) {
+            return Err(Error::host(format!(
+                "{} has become another change than the plan showed: {}",
+                entry.resource,
+                entry.change.action.word()
+            ))
+            .hint("run it again to see what would be changed"));
+        }
+        Ok(again.changes)
+    }
+
+    async fn stage(&mut self, changes: &[ResourceChange], options: &RunOptions) -> Result<()> {
+        // What stands behind an opaque change is decided again, and staged then.
+        let until = changes.iter().position(|entry| entry.change.opaque);
+        let changes = &changes[..until.map_or(changes.len(), |at| at + 1)];
+        let contents: Vec<Arc<Content>> = changes
+            .iter()
+            .flat_map(|entry| entry.change.contents.iter().cloned())
+            .collect();
+        if contents.is_empty() {
+            return Ok(());
+        }
+        self.staged = true;
+        self.upload(&contents, options).await?;
+        let stage = Stage {
+            files: staged_files(changes),
+            validations: validations(changes),
+        };
+        if stage.files.is_empty() {
+            return Ok(());
+        }
+        self.say(options, "validating");
+        let staged = self.conversation.stage(stage).await?;
+        if staged.failures.is_empty() {
+            return Ok(());
+        }
+        let mut error = Error::host("it refuses what it was given");
+        for failure in &staged.failures {
+            // A validator's own words usually begin with the path.
+            error = error.caused_by(if failure.message.starts_with(&failure.path) {
+                failure.message.clone()
+            } else {
+                format!("{}: {}", failure.path, failure.message)
+            });
+            let writes =
+                |entry: &&ResourceChange| entry.change.changed_paths.contains(&failure.path);
+            let origin = changes
+                .iter()
+                .find(writes)
+                .and_then(|entry| entry.change.origin.as_ref());
+            if let Some(origin) = origin {
+                error = error.hint(format!("{} comes from {origin}", failure.path));
+            }
+        }
+        Err(error)
+    }
+
+    async fn upload(&mut self, contents: &[Arc<Content>], options: &RunOptions) -> Result<()> {
+        let large: Vec<&Arc<Content>> = contents
+            .iter()
+            .filter(|content| content.size >= ASK_FIRST_BYTES)
+            .collect();
+        let queries = large
+            .iter()
+            .map(|content| Query {
+                kind: Some(query::Kind::Content(content.sha256.clone())),
+            })
+            .collect();
+        let facts = if large.is_empty() {
+            Vec::new()
+        } else {
+            self.conversation.ask(queries).await?
+        };
+        let mut sent: Vec<&str> = Vec::new();
+        for content in contents {
+            if sent.contains(&content.sha256.as_str()) {
+                continue;
+            }
+            sent.push(&content.sha256);
+            let at = large
+                .iter()
+                .position(|known| known.sha256 == content.sha256);
+            let have = at.and_then(|at| match facts.get(at)?.kind.as_ref()? {
+                fact_kind::Kind::Content(fact) => Some(fact.clone()),
+                _ => None,
+            });
+            let ContentFact {
+                complete,
+                partial_bytes,
+            } = have.unwrap_or_default();
+            if complete {
+                continue;
+            }
+            let (host, events) = (self.name().to_owned(), options.events.clone());
+            let total = content.size;
+            self.conversation
+                .upload(content, partial_bytes, move |done| {
+                    if total >= ASK_FIRST_BYTES {
+                        let doing = format!("uploading {} %", done * 100 / total.max(1));
+                        let _ = events.send(Event::Working {
+                            host: host.clone(),
+                            doing,
+                        });
+                    }
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, changes: &[ResourceChange], options: &RunOptions) -> Result<()> {
+        let operations: Vec<_> = changes
+            .iter()
+            .flat_map(|entry| entry.operations(&options.environment))
+            .collect();
+        if operations.is_empty() {
+            return Ok(());
+        }
+        let owners: Vec<String> = operations.iter().map(|o| o.resource.clone()).collect();
+        let (host, events) = (self.name().to_owned(), options.events.clone());
+        let perform = Perform {
+            run: options.run.clone(),
+            operations,
+        };
+        let performed = self
+            .conversation
+            .perform(perform, move |step| {
+                let doing = format!("{} {}", step.doing, step.resource);
+                let _ = events.send(Event::Working {
+                    host: host.clone(),
+                    doing,
+                });
+            })
+            .await?;
+        let done = usize::try_from(performed.done)
+            .unwrap_or(usize::MAX)
+            .min(owners.len());
+        for entry in changes {
+            let all_done = !owners[done..].contains(&entry.resource);
+            if all_done {
+                self.changed.push(entry.resource.clone());
+                let _ = options.events.send(Event::Changed {
+                    host: self.name().to_owned(),
+                    resource: entry.resource.clone(),
+                    action: entry.change.action.word(),
+                });
+            }
+        }
+        match performed.failure {
+            None => Ok(()),
+            Some(failure) if failure.guard => Err(Error::host(format!(
+                "{}: {}",
+                failure.resource, failure.message
+            ))
+            .hint("someone else changed it since the plan was made; run it again")),
+            Some(failure) => Err(Error::host(format!(
+                "{}: {}",
+                failure.resource, failure.message
+            ))),
+        }
+    }
+
+    async fn probe(&mut self, health: &Health, options: &RunOptions) -> Result<()> {
+        self.say(options, &format!("waiting for {}", health.target));
+        let within_millis = u64::try_from(health.within.as_millis()).unwrap_or(u64::MAX);
+        let probe = Probe {
+            target: health.target.clone(),
+            within_millis,
+        };
+        let probed = self.conversation.probe(probe).await?;
+        if probed.healthy {
+            let text = format!("healthy: {}", health.target);
+            let _ = options.events.send(Event::Said {
+                host: self.name().to_owned(),
+                text,
+            });
+            return Ok(());
+        }
+        let within = humantime::format_duration(health.within);
+        Err(
+            Error::host(format!("{} is not healthy within {within}", health.target))
+                .caused_by(probed.detail),
+        )
+    }
+
+    fn say(&self, options: &RunOptions, doing: &str) {
+        let event = Event::Working {
+            host: self.name().to_owned(),
+            doing: doing.to_owned(),
+        };
+        let _ = options.events.send(event);
+    }
+}
+
+fn staged_files(changes: &[ResourceChange]) -> Vec<StagedFile> {
+    changes
+        .iter()
+        .flat_map(|entry| &entry.change.steps)
+        .filter_map(|step| match &step.operation {
+            operation::Kind::WriteFile(write) => Some(StagedFile {
+                path: write.path.clone(),
+                sha256: write.sha256.clone(),
+                mode: write.mode,
+            }),
+            _ => None,
+        })
+        .collect()
+}
+
+fn validations(changes: &[ResourceChange]) -> Vec<Validation> {
+    changes
+        .iter()
+        .flat_map(|entry| entry.change.validations.iter().cloned())
+        .collect()
+}

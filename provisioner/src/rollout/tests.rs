@@ -1,0 +1,327 @@
+//! Rollouts over fake hosts, also over hosts whose connection breaks.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use provision_protocol::fact::{Fact, FileFact, fact_kind};
+use provision_protocol::message::{
+    Facts, Locked, OperationFailure, Performed, Probed, StageFailure, Staged, Stored, Unstaged,
+    from_host, to_host,
+};
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::*;
+use crate::document::{Diagnostics, Source};
+use crate::host::{Endpoint, FakeHost, Host, Requests, Script};
+use crate::plan::{HostDesired, PlayDesired};
+use crate::playbook::{BatchSize, Health, Play};
+use crate::report::{HostOutcome, Outcome};
+use crate::resource::fixtures;
+use crate::secret::Redactor;
+
+const PLAY: &str = "motd";
+const HOSTS: [&str; 3] = ["a", "b", "c"];
+
+fn play(serial: Vec<BatchSize>, max_fail: usize) -> Play {
+    let location = Source::new("test".to_owned(), String::new()).locate(0..0);
+    Play {
+        name: PLAY.parse().unwrap(),
+        hosts: crate::document::Entry {
+            value: PLAY.to_owned(),
+            location: location.clone(),
+        },
+        serial,
+        max_fail,
+        health: vec![health()],
+        resources: Vec::new(),
+        location,
+    }
+}
+
+fn health() -> Health {
+    Health {
+        target: "tcp://127.0.0.1:1".to_owned(),
+        within: Duration::from_secs(1),
+    }
+}
+
+fn desired() -> HostDesired {
+    let file = "file = { path = \"/etc/motd\", content = \"hello\\n\", validate = \"true {}\" }";
+    let resource = fixtures::resource(file, &Redactor::default()).unwrap();
+    let play = PlayDesired {
+        play: PLAY.parse().unwrap(),
+        resources: vec![resource],
+        health: vec![health()],
+    };
+    let host = fixtures::fleet(&Diagnostics::default()).hosts.remove(0);
+    HostDesired {
+        host,
+        plays: vec![play],
+    }
+}
+
+fn endpoint(name: &str) -> Endpoint {
+    Endpoint {
+        name: name.to_owned(),
+        address: String::new(),
+        described_at: "test".to_owned(),
+        local: true,
+        port: None,
+        user: None,
+        identity: None,
+        jump: None,
+        proxy_command: None,
+        host_keys: Vec::new(),
+        sudo: false,
+        sudo_password: None,
+        connect_timeout: Duration::from_secs(1),
+    }
+}
+
+/// A host without the file, on which everything goes well.
+fn well(request: &to_host::Body) -> Vec<from_host::Body> {
+    vec![match request {
+        to_host::Body::Lock(_) => from_host::Body::Locked(Locked {}),
+        to_host::Body::Observe(observe) => {
+            let absent = Fact {
+                error: None,
+                kind: Some(fact_kind::Kind::File(FileFact::default())),
+            };
+            from_host::Body::Facts(Facts {
+                facts: vec![absent; observe.queries.len()],
+            })
+        }
+        to_host::Body::Chunk(chunk) => from_host::Body::Stored(Stored {
+            sha256: chunk.sha256.clone(),
+        }),
+        to_host::Body::Stage(_) => from_host::Body::Staged(Staged::default()),
+        to_host::Body::Perform(perform) => from_host::Body::Performed(Performed {
+            done: u32::try_from(perform.operations.len()).unwrap(),
+            failure: None,
+        }),
+        to_host::Body::Probe(_) => from_host::Body::Probed(Probed {
+            healthy: true,
+            detail: String::new(),
+        }),
+        to_host::Body::Unstage(_) => from_host::Body::Unstaged(Unstaged {}),
+        to_host::Body::Retire(_) => unreachable!("a rollout retires nothing"),
+    }]
+}
+
+struct Run {
+    outcomes: Result<Vec<HostOutcome>, String>,
+    requests: Vec<(String, to_host::Body)>,
+}
+
+impl Run {
+    fn performed(&self) -> Vec<&str> {
+        let performs = |body: &to_host::Body| matches!(body, to_host::Body::Perform(_));
+        self.requests
+            .iter()
+            .filter(|(_, body)| performs(body))
+            .map(|(host, _)| host.as_str())
+            .collect()
+    }
+
+    fn outcome(&self, host: &str) -> Outcome {
+        let outcomes = self.outcomes.as_ref().unwrap();
+        outcomes
+            .iter()
+            .find(|one| one.host == host)
+            .unwrap()
+            .outcome
+    }
+}
+
+fn run(play: Play, script: Script) -> Run {
+    let requests: Requests = Arc::new(Mutex::default());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let outcomes = runtime.block_on(async {
+        let (events, _receiver) = unbounded_channel();
+        let options = RunOptions {
+            environment: "test".into(),
+            forks: 8,
+            run: "test".into(),
+            events,
+        };
+        let hosts = HOSTS.map(|name| {
+            let (script, requests) = (Arc::clone(&script), Arc::clone(&requests));
+            let host = FakeHost {
+                endpoint: endpoint(name),
+                script,
+                requests,
+            };
+            (Box::new(host) as Box<dyn Host>, desired())
+        });
+        let mut observation = observe(hosts.into(), true, &options).await;
+        if let Some((host, error)) = observation.failures.pop() {
+            return Err(format!("{host}: {error}"));
+        }
+        let plays = [(play, HOSTS.map(ToOwned::to_owned).to_vec())];
+        apply(&mut observation, &plays, &options)
+            .await
+            .map_err(|error| error.to_string())
+    });
+    let requests = requests.lock().unwrap().clone();
+    Run { outcomes, requests }
+}
+
+#[test]
+fn a_file_that_one_host_refuses_changes_no_host() {
+    let script: Script = Arc::new(|host, request| {
+        Some(match request {
+            to_host::Body::Stage(stage) if host == "b" => {
+                let path = stage.files[0].path.clone();
+                let failure = StageFailure {
+                    path,
+                    message: "line 1 is bad".to_owned(),
+                };
+                let staged = Staged {
+                    failures: vec![failure],
+                    unvalidated: Vec::new(),
+                };
+                vec![from_host::Body::Staged(staged)]
+            }
+            other => well(other),
+        })
+    });
+    let run = run(play(Vec::new(), 0), script);
+    let error = run.outcomes.as_ref().unwrap_err();
+    assert!(
+        error.contains("b: ") && error.contains("line 1 is bad"),
+        "{error}"
+    );
+    assert_eq!(run.performed(), Vec::<&str>::new());
+    let unstaged = |(_, body): &&(String, to_host::Body)| matches!(body, to_host::Body::Unstage(_));
+    assert_eq!(
+        run.requests.iter().filter(unstaged).count(),
+        3,
+        "nothing staged is left anywhere"
+    );
+}
+
+#[test]
+fn a_host_is_healthy_before_the_next_one_is_begun() {
+    let run = run(
+        play(vec![BatchSize::Hosts(1)], 0),
+        Arc::new(|_, request| Some(well(request))),
+    );
+    let order: Vec<String> = run
+        .requests
+        .iter()
+        .filter_map(|(host, body)| match body {
+            to_host::Body::Perform(_) => Some(format!("change {host}")),
+            to_host::Body::Probe(probe) if probe.within_millis > 0 => Some(format!("probe {host}")),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        order,
+        [
+            "change a", "probe a", "change b", "probe b", "change c", "probe c"
+        ]
+    );
+    assert!(
+        HOSTS
+            .iter()
+            .all(|host| run.outcome(host) == Outcome::Changed)
+    );
+}
+
+#[test]
+fn a_failure_stops_the_rollout_at_its_limit() {
+    let script = || -> Script {
+        Arc::new(|host, request| {
+            Some(match request {
+                to_host::Body::Perform(_) if host == "a" => {
+                    let failure = OperationFailure {
+                        resource: "file /etc/motd".to_owned(),
+                        message: "no".to_owned(),
+                        guard: false,
+                    };
+                    vec![from_host::Body::Performed(Performed {
+                        done: 0,
+                        failure: Some(failure),
+                    })]
+                }
+                other => well(other),
+            })
+        })
+    };
+    let stopped = run(play(vec![BatchSize::Hosts(1)], 0), script());
+    assert_eq!(stopped.performed(), ["a"]);
+    assert_eq!(stopped.outcome("a"), Outcome::Failed);
+    assert_eq!(stopped.outcome("b"), Outcome::NotReached);
+    let went_on = run(play(vec![BatchSize::Hosts(1)], 1), script());
+    assert_eq!(went_on.performed(), ["a", "b", "c"]);
+    assert_eq!(went_on.outcome("c"), Outcome::Changed);
+}
+
+#[test]
+fn a_host_that_was_left_unhealthy_stops_the_rollout_before_it_spreads() {
+    let script: Script = Arc::new(|host, request| {
+        Some(match request {
+            // `a` has the file already, and is not healthy with it.
+            to_host::Body::Observe(observe) if host == "a" && !observe.queries.is_empty() => {
+                vec![from_host::Body::Facts(Facts {
+                    facts: vec![fixtures::regular("hello\n", 0o644)],
+                })]
+            }
+            to_host::Body::Probe(_) if host == "a" => {
+                let detail = "connection refused".to_owned();
+                vec![from_host::Body::Probed(Probed {
+                    healthy: false,
+                    detail,
+                })]
+            }
+            other => well(other),
+        })
+    });
+    let run = run(play(vec![BatchSize::Hosts(1)], 0), script);
+    assert_eq!(run.performed(), Vec::<&str>::new());
+    assert_eq!(run.outcome("a"), Outcome::Failed);
+    assert_eq!(run.outcome("b"), Outcome::NotReached);
+}
+
+#[test]
+fn a_connection_that_breaks_at_any_request_is_never_called_a_success() {
+    let requests_of_a_good_run = {
+        let run = run(
+            play(vec![BatchSize::Hosts(1)], 0),
+            Arc::new(|_, request| Some(well(request))),
+        );
+        run.requests.iter().filter(|(host, _)| host == "a").count()
+    };
+    assert!(
+        requests_of_a_good_run >= 7,
+        "lock, observe, probe, chunk, stage, perform, probe, …"
+    );
+    for broken in 0..requests_of_a_good_run {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let script: Script = Arc::new(move |host, request| {
+            if host == "a" && seen.fetch_add(1, Ordering::SeqCst) == broken {
+                return None;
+            }
+            Some(well(request))
+        });
+        let run = run(play(vec![BatchSize::Hosts(1)], 0), script);
+        let begun = run
+            .requests
+            .iter()
+            .any(|(host, body)| host == "a" && matches!(body, to_host::Body::Perform(_)));
+        match &run.outcomes {
+            Err(error) => {
+                assert!(error.contains('a'), "{error}");
+                assert_eq!(run.performed(), Vec::<&str>::new(), "broken at {broken}");
+            }
+            Ok(_) => {
+                assert_eq!(run.outcome("a"), Outcome::Failed, "broken at {broken}");
+                assert!(begun, "broken at {broken}");
+            }
+        }
+    }
+}

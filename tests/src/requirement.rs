@@ -1,0 +1,40 @@
+//! What a test needs of the machine.
+//!
+//! Goes in: a [`Requirement`]. Comes out: why it is not met. Invariant: on CI a requirement that
+//! is not met is a failure, elsewhere the test counts as ignored and says why.
+
+use std::process::{Command, Stdio};
+
+/// What a test needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// Root, for namespaces, mounts and loop devices.
+    Root,
+    /// A Python with the OpenTelemetry SDK; its path is in `FLEET_PYTHON`.
+    OpenTelemetryPython,
+}
+
+/// Why a requirement is not met; `None` when it is.
+#[must_use]
+pub fn missing(requirement: Requirement) -> Option<String> {
+    match requirement {
+        Requirement::Root => {
+            let id = Command::new("id").arg("-u").output().ok()?;
+            (id.stdout.trim_ascii() != b"0").then(|| "it needs root".to_owned())
+        }
+        Requirement::OpenTelemetryPython => {
+            let Some(python) = std::env::var_os("FLEET_PYTHON") else {
+                return Some("FLEET_PYTHON names no Python; scripts/test sets it up".to_owned());
+            };
+            let status = Command::new(python)
+                .args([
+                    "-c",
+                    "import opentelemetry.sdk, opentelemetry.exporter.otlp.proto.grpc",
+                ])
+                .stderr(Stdio::null())
+                .status();
+            let works = status.is_ok_and(|status| status.success());
+            (!works).then(|| "FLEET_PYTHON has no OpenTelemetry SDK".to_owned())
+        }
+    }
+}
