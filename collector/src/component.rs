@@ -14,6 +14,7 @@ use collector_otlp::{Request, Signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::batch::Batch;
 use crate::config::Section;
 use crate::pipeline::{Output, SendingSettings};
 use crate::telemetry::Registry;
@@ -171,10 +172,10 @@ impl Outputs {
     }
 
     /// Hands a batch to every pipeline of its signal; a retryable failure counts before others.
-    pub async fn send(&self, batch: Request) -> Result<(), Failure> {
+    pub async fn send(&self, batch: Batch) -> Result<(), Failure> {
         let mut result = Ok(());
         for (signal, output) in &self.pipelines {
-            if *signal == batch.signal() {
+            if *signal == batch.request.signal() {
                 result = worse(result, output.send(batch.clone(), Patience::Refuse).await);
             }
         }
@@ -223,7 +224,7 @@ pub trait Processor: Send + Sync {
 /// Something that takes batches in.
 pub trait Sink: Send + Sync {
     /// Takes one batch; `Ok` means that the sink answers for it from now on.
-    fn accept(&self, batch: Request, patience: Patience) -> Task<'_, Result<(), Failure>>;
+    fn accept(&self, batch: Batch, patience: Patience) -> Task<'_, Result<(), Failure>>;
 
     /// Passes on everything that it holds and returns by the deadline.
     fn stop(&self, deadline: Instant) -> Task<'_, ()>;
@@ -246,7 +247,7 @@ pub struct BuiltExporter {
 /// Delivers batches.
 pub trait Exporter: Send + Sync {
     /// One attempt to deliver one batch.
-    fn export(&self, batch: Request) -> Task<'_, Result<(), Failure>>;
+    fn export(&self, batch: Batch) -> Task<'_, Result<(), Failure>>;
 
     /// Flushes and closes, after the last batch.
     fn stop(&self) -> Task<'_, ()>;

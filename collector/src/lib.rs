@@ -3,6 +3,7 @@
 //! The walk: bytes → processors → queue → exporter.
 //!
 //! - [`config`]: otelcol YAML to a typed configuration; every error at once
+//! - [`batch`]: a request on its way, with what came along with it
 //! - [`component`]: what a component is, and the tables of all of them
 //! - [`receiver`], [`processor`], [`exporter`], [`extension`]: a folder per component
 //! - [`pipeline`]: builds the graph once; queues, retries, the order of shutdown
@@ -12,6 +13,7 @@
 //! In: a configuration file. Out: a running collector. Invariant: what a receiver has answered
 //! well is delivered, held in a queue, or its loss is logged.
 
+pub mod batch;
 pub mod cli;
 pub mod component;
 pub mod config;

@@ -13,12 +13,11 @@ mod settings;
 
 use std::sync::Arc;
 
-use collector_otlp::Request;
-
 pub use graph::{Running, start};
 pub use sender::Sender;
 pub use settings::{QueueSettings, RetrySettings, SendingSettings};
 
+use crate::batch::Batch;
 use crate::component::{Failure, Patience, Processor, Sink, worse};
 
 /// A stretch of a pipeline: functions, and the sinks behind them.
@@ -31,12 +30,12 @@ pub struct Output {
 
 impl Output {
     /// Takes a batch through the functions and hands it to every sink.
-    pub async fn send(&self, batch: Request, patience: Patience) -> Result<(), Failure> {
+    pub async fn send(&self, batch: Batch, patience: Patience) -> Result<(), Failure> {
         let mut batch = batch;
         for processor in &self.processors {
-            batch = processor.process(batch)?;
+            batch.request = processor.process(batch.request)?;
         }
-        if batch.items() == 0 {
+        if batch.request.items() == 0 {
             return Ok(());
         }
         let mut result = Ok(());

@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
-use collector_otlp::{Request, Signal};
+use collector_otlp::Signal;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, timeout_at};
 
 use super::{RetrySettings, SendingSettings};
+use crate::batch::Batch;
 use crate::component::{Context, Exporter, Failure, Patience, Sink, Task};
 use crate::telemetry::{Counter, Gauge, item_name};
 
@@ -25,7 +26,7 @@ pub struct Sender {
 }
 
 struct Queue {
-    enqueue: std::sync::Mutex<Option<mpsc::Sender<Request>>>,
+    enqueue: std::sync::Mutex<Option<mpsc::Sender<Batch>>>,
     block_on_overflow: bool,
     consumers: Mutex<JoinSet<()>>,
     stopping: watch::Sender<bool>,
@@ -110,7 +111,7 @@ impl Sender {
     async fn enqueue(
         &self,
         queue: &Queue,
-        batch: Request,
+        batch: Batch,
         patience: Patience,
     ) -> Result<(), Failure> {
         let sender = {
@@ -129,7 +130,7 @@ impl Sender {
             false => sender.try_reserve().ok(),
         };
         let Some(permit) = permit else {
-            queue.enqueue_failed.add(batch.items() as u64);
+            queue.enqueue_failed.add(batch.request.items() as u64);
             let id = &self.line.context.id;
             return Err(Failure::retryable(format!(
                 "the sending queue of {id} is full"
@@ -142,7 +143,7 @@ impl Sender {
 }
 
 impl Sink for Sender {
-    fn accept(&self, batch: Request, patience: Patience) -> Task<'_, Result<(), Failure>> {
+    fn accept(&self, batch: Batch, patience: Patience) -> Task<'_, Result<(), Failure>> {
         Box::pin(async move {
             match &self.queue {
                 Some(queue) => self.enqueue(queue, batch, patience).await,
@@ -183,14 +184,14 @@ impl Sink for Sender {
 
 async fn consume(
     line: Arc<Line>,
-    dequeue: Arc<Mutex<mpsc::Receiver<Request>>>,
+    dequeue: Arc<Mutex<mpsc::Receiver<Batch>>>,
     stop: watch::Receiver<bool>,
 ) {
     loop {
         let next = { dequeue.lock().await.recv().await };
         let Some(batch) = next else { return };
         line.size.add(-1);
-        let dropped_items = batch.items();
+        let dropped_items = batch.request.items();
         if let Err(failure) = line.deliver(batch, stop.clone()).await {
             let exporter = line.context.id.to_string();
             tracing::error!(%exporter, %failure, dropped_items, "exporting failed; a batch is dropped");
@@ -200,13 +201,9 @@ async fn consume(
 
 impl Line {
     /// Exports one batch, with retries, and counts how it ended; the caller logs a failure.
-    async fn deliver(
-        &self,
-        batch: Request,
-        mut stop: watch::Receiver<bool>,
-    ) -> Result<(), Failure> {
+    async fn deliver(&self, batch: Batch, mut stop: watch::Receiver<bool>) -> Result<(), Failure> {
         let started = Instant::now();
-        let items = batch.items() as u64;
+        let items = batch.request.items() as u64;
         let exporter = self.context.id.to_string();
         let mut failures = 0;
         loop {

@@ -7,8 +7,7 @@ mod config;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use collector_otlp::Request;
-
+use crate::batch::Batch;
 use crate::component::{
     BuildExporter, BuiltExporter, Context, Exporter, Failure, Kind, StartError, Task,
 };
@@ -46,7 +45,8 @@ struct Debug {
 }
 
 impl Exporter for Debug {
-    fn export(&self, batch: Request) -> Task<'_, Result<(), Failure>> {
+    fn export(&self, batch: Batch) -> Task<'_, Result<(), Failure>> {
+        let batch = batch.request;
         if self.is_sampled() {
             let (signal, unit) = (batch.signal().name(), item_name(batch.signal()));
             let items = batch.items();

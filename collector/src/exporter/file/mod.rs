@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use collector_otlp::Request;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use crate::batch::Batch;
 use crate::component::{
     BuildExporter, BuiltExporter, Context, Exporter, Failure, Kind, StartError, Task,
 };
@@ -73,11 +74,11 @@ struct FileExporter {
 }
 
 impl Exporter for FileExporter {
-    fn export(&self, batch: Request) -> Task<'_, Result<(), Failure>> {
+    fn export(&self, batch: Batch) -> Task<'_, Result<(), Failure>> {
         let (writer, format) = (Arc::clone(&self.writer), self.format);
         Box::pin(async move {
             let written = spawn_blocking(move || {
-                let record = record(&batch, format)?;
+                let record = record(&batch.request, format)?;
                 lock(&writer).append(&record)
             });
             match written.await {

@@ -15,6 +15,7 @@ use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue, TE, USER_AGENT};
 use hyper::{Method, Uri};
 
+use crate::batch::Batch;
 use crate::component::{
     BuildExporter, BuiltExporter, Context, Exporter, Failure, Kind, StartError, Task,
 };
@@ -71,11 +72,11 @@ struct Otlp {
 }
 
 impl Exporter for Otlp {
-    fn export(&self, batch: Request) -> Task<'_, Result<(), Failure>> {
+    fn export(&self, batch: Batch) -> Task<'_, Result<(), Failure>> {
         Box::pin(async move {
-            let answer = self.client.call(self.request(&batch)).await?;
+            let answer = self.client.call(self.request(&batch.request)).await?;
             let message = grpc::read_answer(answer).map_err(failure)?;
-            warn_of_rejected(&message, &self.id, batch.signal());
+            warn_of_rejected(&message, &self.id, batch.request.signal());
             Ok(())
         })
     }

@@ -14,6 +14,7 @@ use http_body_util::Full;
 use hyper::Method;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 
+use crate::batch::Batch;
 use crate::component::{
     BuildExporter, BuiltExporter, Context, Exporter, Failure, Kind, StartError, Task,
 };
@@ -56,14 +57,14 @@ struct OtlpHttp {
 }
 
 impl Exporter for OtlpHttp {
-    fn export(&self, batch: Request) -> Task<'_, Result<(), Failure>> {
+    fn export(&self, batch: Batch) -> Task<'_, Result<(), Failure>> {
         Box::pin(async move {
-            let answer = self.client.call(self.request(&batch)?).await?;
+            let answer = self.client.call(self.request(&batch.request)?).await?;
             if !answer.status.is_success() {
                 return Err(failure(&answer));
             }
             if self.config.format == Format::Proto {
-                warn_of_rejected(&answer.body, &self.id, batch.signal());
+                warn_of_rejected(&answer.body, &self.id, batch.request.signal());
             }
             Ok(())
         })

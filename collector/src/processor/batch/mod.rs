@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, sleep_until, timeout, timeout_at};
 
+use crate::batch::Batch as Envelope;
 use crate::component::{
     BuildProcessor, Context, Failure, Kind, Patience, Sink, Stage, StartError, Task,
 };
@@ -93,7 +94,7 @@ struct Batch {
 }
 
 impl Sink for Batch {
-    fn accept(&self, batch: Request, patience: Patience) -> Task<'_, Result<(), Failure>> {
+    fn accept(&self, batch: Envelope, patience: Patience) -> Task<'_, Result<(), Failure>> {
         Box::pin(async move {
             let send = {
                 let held = self
@@ -114,7 +115,7 @@ impl Sink for Batch {
             };
             match permit {
                 Some(permit) => {
-                    permit.send(batch);
+                    permit.send(batch.request);
                     Ok(())
                 }
                 None => Err(Failure::retryable(
@@ -222,7 +223,7 @@ impl Batcher {
     async fn deliver(&self, batch: Request) {
         let mut warned = false;
         loop {
-            match self.next.send(batch.clone(), Patience::Wait).await {
+            match self.next.send(batch.clone().into(), Patience::Wait).await {
                 Ok(()) => return,
                 Err(Failure::Retryable { reason, .. })
                     if !self.stopping.load(Ordering::Relaxed) =>

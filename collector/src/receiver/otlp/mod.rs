@@ -64,7 +64,7 @@ impl Intake {
         if items == 0 {
             return Ok(());
         }
-        let result = self.outputs.send(request).await;
+        let result = self.outputs.send(request.into()).await;
         match result {
             Ok(()) => self.accepted.add(signal, items),
             Err(_) => self.refused.add(signal, items),
