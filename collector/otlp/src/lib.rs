@@ -7,7 +7,7 @@
 //!
 //! - [`schema`]: OTLP's messages as static tables; everything else is driven by them
 //! - [`wire`]: fields on the wire, read and written
-//! - [`validate`]: one pass that checks and counts
+//! - [`validate`]: one pass that checks and counts; `sweep` is its fast path
 //! - [`split`](Request::split), [`edit`], [`Request::merge`]: work on the bytes
 //! - `decode`, `encode`: OTLP/JSON in and out
 //!
@@ -21,6 +21,7 @@ mod error;
 mod request;
 pub mod schema;
 mod split;
+mod sweep;
 pub mod validate;
 pub mod wire;
 

@@ -6,9 +6,11 @@
 
 mod enums;
 mod metrics;
+mod plan;
 
 use enums::{SEVERITIES, SPAN_KINDS, STATUS_CODES};
 use metrics::METRIC;
+pub(crate) use plan::{Plan, Step};
 
 /// One of the three kinds of telemetry that an export request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +57,8 @@ pub struct Message {
     pub item: bool,
     /// Whether items can stand somewhere below this message.
     pub holds_items: bool,
+    /// What validation does for each tag of one byte; made from `fields`.
+    pub(crate) plan: Plan,
 }
 
 /// One field of a [`Message`].
@@ -137,6 +141,7 @@ const fn message(name: &'static str, fields: &'static [Field]) -> Message {
         fields,
         item: false,
         holds_items: false,
+        plan: Plan::of(fields),
     }
 }
 
@@ -146,6 +151,7 @@ const fn container(name: &'static str, fields: &'static [Field]) -> Message {
         fields,
         item: false,
         holds_items: true,
+        plan: Plan::of(fields),
     }
 }
 
@@ -155,6 +161,7 @@ const fn item(name: &'static str, fields: &'static [Field]) -> Message {
         fields,
         item: true,
         holds_items: false,
+        plan: Plan::of(fields),
     }
 }
 
@@ -277,14 +284,14 @@ static SCOPE: Message = message(
         one(4, "droppedAttributesCount", Kind::Uint32),
     ],
 );
-static KEY_VALUE: Message = message(
+pub(crate) static KEY_VALUE: Message = message(
     "KeyValue",
     &[
         one(1, "key", Kind::String),
         one(2, "value", Kind::Message(&ANY_VALUE)),
     ],
 );
-static ANY_VALUE: Message = message(
+pub(crate) static ANY_VALUE: Message = message(
     "AnyValue",
     &[
         choice(1, "stringValue", Kind::String),

@@ -298,3 +298,27 @@ fn unknown_fields_survive_an_edit() {
         .count();
     assert_eq!(survived, 3);
 }
+
+#[test]
+fn the_fast_path_agrees_with_the_careful_one() {
+    use crate::sweep::sweep;
+    use crate::validate::examine;
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut passed = 0;
+    for request in samples() {
+        let message = request.signal().request();
+        assert!(sweep(request.bytes(), message).is_some());
+        for _ in 0..50_000 {
+            let mut mutated = request.bytes().to_vec();
+            for _ in 0..random.usize(1..3) {
+                let at = random.usize(..mutated.len());
+                mutated[at] = random.u8(..);
+            }
+            if let Some(summary) = sweep(&mutated, message) {
+                assert_eq!(examine(&mutated, message), Ok(summary));
+                passed += 1;
+            }
+        }
+    }
+    assert!(passed > 10_000, "{passed}");
+}

@@ -6,6 +6,7 @@
 
 use crate::error::{WireError, WireFault};
 use crate::schema::{Field, Kind, Label, Message};
+use crate::sweep::sweep;
 use crate::wire::{self, Fields, MAX_DEPTH, Value, read_varint};
 
 /// What a validated request holds.
@@ -19,6 +20,14 @@ pub struct Summary {
 
 /// Checks `bytes` against `message` at every level, and counts.
 pub fn validate(bytes: &[u8], message: &'static Message) -> Result<Summary, WireError> {
+    match sweep(bytes, message) {
+        Some(summary) => Ok(summary),
+        None => examine(bytes, message),
+    }
+}
+
+/// The same as [`validate`], slower: field by field, so that it can name the place of a fault.
+pub(crate) fn examine(bytes: &[u8], message: &'static Message) -> Result<Summary, WireError> {
     let mut summary = Summary::default();
     visit(bytes, message, 0, &mut summary)?;
     Ok(summary)

@@ -144,7 +144,18 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 /// Reads a varint at `position` and moves it past; at most ten bytes that fit 64 bits.
+#[inline]
 pub fn read_varint(bytes: &[u8], position: &mut usize) -> Result<u64, WireError> {
+    match bytes.get(*position) {
+        Some(&byte) if byte < 0x80 => {
+            *position += 1;
+            Ok(u64::from(byte))
+        }
+        _ => read_long_varint(bytes, position),
+    }
+}
+
+fn read_long_varint(bytes: &[u8], position: &mut usize) -> Result<u64, WireError> {
     let start = *position;
     let mut value = 0u64;
     for shift in (0..70).step_by(7) {
