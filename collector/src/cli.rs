@@ -4,14 +4,14 @@
 //! Invariant: 0 is success, 1 a configuration or start that failed, 2 wrong usage.
 
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::component::{EXPORTERS, EXTENSIONS, PROCESSORS, RECEIVERS};
-use crate::config::{self, Config};
+use crate::config::source::{Surroundings, read_file};
+use crate::config::{self, Config, Reading, print};
 use crate::pipeline;
 use crate::telemetry::{logs, notify};
 
@@ -21,15 +21,35 @@ use crate::telemetry::{logs, notify};
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// The configuration file, in the format of the OpenTelemetry Collector.
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<String>,
+    /// A configuration in the format of the OpenTelemetry Collector: a file, file:PATH, env:NAME
+    /// or yaml:TEXT. Several are laid over each other, mapping by mapping.
+    #[arg(long, global = true, value_name = "LOCATION")]
+    config: Vec<String>,
+    /// Sets one value over all configurations: processors.batch.timeout=2s.
+    #[arg(long, global = true, value_name = "KEY.PATH=VALUE")]
+    set: Vec<String>,
+    /// Taken for the sake of existing command lines; there are no feature gates here.
+    #[arg(long, global = true, hide = true, value_name = "GATES")]
+    feature_gates: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Checks a configuration file and says everything that is wrong with it.
+    /// Checks a configuration and says everything that is wrong with it.
     Validate,
+    /// Prints the configuration, merged and expanded.
+    #[command(alias = "print-initial-config")]
+    PrintConfig {
+        /// Whether secrets are shown.
+        #[arg(long, value_enum, default_value_t)]
+        mode: print::Mode,
+        /// How it is written.
+        #[arg(long, value_enum, default_value_t)]
+        format: print::Format,
+        /// Whether a configuration with errors is refused.
+        #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+        validate: bool,
+    },
     /// Lists the components in this binary.
     Components,
 }
@@ -39,8 +59,6 @@ enum Command {
 enum Failure {
     #[error("no configuration: use --config FILE")]
     NoConfig,
-    #[error("cannot read {path}: {error}")]
-    Unreadable { path: PathBuf, error: io::Error },
     /// The text has been rendered already.
     #[error("{0}")]
     Invalid(String),
@@ -71,39 +89,55 @@ fn dispatch(arguments: &Arguments) -> Result<(), Failure> {
     if matches!(arguments.command, Some(Command::Components)) {
         return Ok(list_components(&mut io::stdout())?);
     }
-    let path = arguments.config.as_deref().ok_or(Failure::NoConfig)?;
-    let path = Path::new(path.strip_prefix("file:").unwrap_or(path));
-    let (config, warnings) = load(path)?;
-    match arguments.command {
-        Some(_) => {
-            // Without stderr there is nobody to warn.
-            let _ = write!(io::stderr(), "{warnings}");
-            Ok(())
-        }
-        None => {
-            logs::start(config.service.logs);
-            warnings.lines().for_each(|line| tracing::warn!("{line}"));
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()?;
-            runtime.block_on(serve(config))
-        }
+    if arguments.config.is_empty() {
+        return Err(Failure::NoConfig);
     }
+    let reading = load(arguments);
+    let said = reading.render();
+    if let Some(Command::PrintConfig {
+        mode,
+        format,
+        validate,
+    }) = arguments.command
+    {
+        let tree = reading
+            .tree
+            .filter(|_| reading.config.is_some() || !validate);
+        let Some(tree) = tree else {
+            return Err(Failure::Invalid(said));
+        };
+        return Ok(write!(
+            io::stdout(),
+            "{}",
+            print::print(&tree, mode, format)
+        )?);
+    }
+    let Some(config) = reading.config else {
+        return Err(Failure::Invalid(said));
+    };
+    if arguments.command.is_some() {
+        // Without stderr there is nobody to warn.
+        let _ = write!(io::stderr(), "{said}");
+        return Ok(());
+    }
+    logs::start(config.service.logs);
+    said.lines().for_each(|line| tracing::warn!("{line}"));
+    if !arguments.feature_gates.is_empty() {
+        tracing::warn!("--feature-gates has no effect: there are no feature gates here");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(config))
 }
 
-/// Reads a configuration; the text that comes with it holds the warnings.
-fn load(path: &Path) -> Result<(Config, String), Failure> {
-    let source = std::fs::read_to_string(path).map_err(|error| Failure::Unreadable {
-        path: path.to_owned(),
-        error,
-    })?;
-    let reading = config::read(&source, &|name| std::env::var(name).ok());
-    let text =
-        config::diagnostic::render(&reading.diagnostics, &path.display().to_string(), &source);
-    match reading.config {
-        Some(config) => Ok((config, text)),
-        None => Err(Failure::Invalid(text)),
-    }
+/// Reads the configuration that the arguments name.
+fn load(arguments: &Arguments) -> Reading {
+    let surroundings = Surroundings {
+        variable: &|name| std::env::var(name).ok(),
+        file: &read_file,
+    };
+    config::read_all(&arguments.config, &arguments.set, surroundings)
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {

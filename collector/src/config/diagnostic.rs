@@ -6,9 +6,13 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 
-/// A place in the configuration file; both numbers count from one.
+use super::source::Source;
+
+/// A place in the configuration; line and column count from one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
+    /// Which of the texts, counted from zero.
+    pub source: usize,
     /// The line.
     pub line: usize,
     /// The column, in characters.
@@ -31,7 +35,7 @@ pub enum Severity {
 pub struct Diagnostic {
     /// How bad it is.
     pub severity: Severity,
-    /// Where it stands; `None` when it concerns the whole file.
+    /// Where it stands; `None` when it concerns the whole configuration.
     pub position: Option<Position>,
     /// What is wrong.
     pub message: String,
@@ -66,9 +70,22 @@ impl Diagnostics {
         self.add(Severity::Warning, Some(position), message.into(), None);
     }
 
-    /// Adds an error about the whole file.
+    /// Adds an error about the whole configuration.
     pub fn file_error(&self, message: impl Into<String>) {
         self.add(Severity::Error, None, message.into(), None);
+    }
+
+    /// Adds a warning about the whole configuration.
+    pub fn file_warning(&self, message: impl Into<String>) {
+        self.add(Severity::Warning, None, message.into(), None);
+    }
+
+    /// Adds everything that was collected elsewhere; what has no place of its own stands at `at`.
+    pub fn adopt(&self, others: Self, at: Option<Position>) {
+        for mut entry in others.entries.into_inner() {
+            entry.position = at.or(entry.position);
+            self.entries.borrow_mut().push(entry);
+        }
     }
 
     /// Whether nothing was added yet.
@@ -76,7 +93,13 @@ impl Diagnostics {
         self.entries.borrow().is_empty()
     }
 
-    /// Everything that was added, in file order.
+    /// Whether an error was added.
+    pub fn has_error(&self) -> bool {
+        let entries = self.entries.borrow();
+        entries.iter().any(|e| e.severity == Severity::Error)
+    }
+
+    /// Everything that was added, in the order of the texts.
     pub fn into_sorted(self) -> Vec<Diagnostic> {
         let mut entries = self.entries.into_inner();
         entries.sort_by_key(|entry| entry.position);
@@ -104,28 +127,33 @@ impl Diagnostics {
     }
 }
 
-/// The diagnostics as text for a terminal, with the lines of `source` that they concern.
-pub fn render(diagnostics: &[Diagnostic], file: &str, source: &str) -> String {
+/// The diagnostics as text for a terminal, with the lines that they concern.
+pub fn render(diagnostics: &[Diagnostic], sources: &[Source]) -> String {
     let mut out = String::new();
+    let names: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
+    let everything = match names.len() {
+        0 => String::new(),
+        _ => format!("{}: ", names.join(" + ")),
+    };
     for diagnostic in diagnostics {
         let severity = match diagnostic.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
+        let source = diagnostic
+            .position
+            .and_then(|position| Some((position, sources.get(position.source)?)));
+        let message = &diagnostic.message;
         // Writing to a string cannot fail.
-        let _ = match diagnostic.position {
-            Some(Position { line, column, .. }) => {
-                write!(
-                    out,
-                    "{file}:{line}:{column}: {severity}: {}",
-                    diagnostic.message
-                )
+        let _ = match source {
+            Some((Position { line, column, .. }, source)) => {
+                let file = &source.name;
+                writeln!(out, "{file}:{line}:{column}: {severity}: {message}")
             }
-            None => write!(out, "{file}: {severity}: {}", diagnostic.message),
+            None => writeln!(out, "{everything}{severity}: {message}"),
         };
-        out.push('\n');
-        if let Some(position) = diagnostic.position {
-            quote(&mut out, position, source);
+        if let Some((position, source)) = source {
+            quote(&mut out, position, &source.text);
         }
         if let Some(help) = &diagnostic.help {
             let _ = writeln!(out, "  help: {help}");

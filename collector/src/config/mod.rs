@@ -1,22 +1,28 @@
 //! otelcol YAML to a typed configuration.
 //!
-//! In: a file's text and the environment. Out: a [`Config`], or every error at once, each with
+//! In: texts and the environment. Out: a [`Config`], or every error at once, each with
 //! `file:line:column` and a suggestion. Invariant: a [`Config`] exists only when there was no
 //! error; no key is ignored in silence.
 //!
+//! - [`source`]: the texts, and how several are laid over each other
 //! - [`yaml`]: text to a tree with positions
-//! - [`expand`]: `${env:NAME}` in values
+//! - [`expand`]: `${env:NAME}` and its like in values
 //! - [`section`]: typed reading of mappings; unknown keys are found here
 //! - [`service`]: pipelines and the collector's own telemetry
+//! - [`contrib`]: what otelcol-contrib has and this collector may not have
 //! - [`diagnostic`]: errors and warnings as data, and as text
+//! - [`print`]: the tree as text again
 //!
 //! Each component documents its keys in its own `config.rs`.
 
+pub mod contrib;
 pub mod diagnostic;
 pub mod expand;
+pub mod print;
 pub mod quantity;
 pub mod section;
 pub mod service;
+pub mod source;
 pub mod yaml;
 
 #[cfg(test)]
@@ -28,9 +34,11 @@ use crate::component::{
     BuildExporter, BuildExtension, BuildProcessor, BuildReceiver, ComponentId, EXPORTERS,
     EXTENSIONS, Kind, PROCESSORS, RECEIVERS,
 };
-use diagnostic::{Diagnostic, Diagnostics, Position, Severity, did_you_mean};
+use diagnostic::{Diagnostic, Diagnostics, Position, did_you_mean};
 pub use section::Section;
 pub use service::{LogEncoding, LogsConfig, MetricsConfig, PipelineConfig, Service};
+use source::Sources;
+pub use source::{Source, Surroundings};
 use yaml::Node;
 
 /// A component that the configuration defines.
@@ -61,31 +69,64 @@ pub struct Config {
 pub struct Reading {
     /// The configuration, unless there was an error.
     pub config: Option<Config>,
-    /// Errors and warnings, in file order.
+    /// Errors and warnings, in the order of the texts.
     pub diagnostics: Vec<Diagnostic>,
+    /// The texts, by the numbers in the diagnostics' positions.
+    pub sources: Vec<Source>,
+    /// The merged and expanded tree, when there was one.
+    pub tree: Option<Node>,
 }
 
-/// Reads a configuration; `lookup` finds environment variables.
-pub fn read(source: &str, lookup: expand::Lookup<'_>) -> Reading {
-    let diagnostics = Diagnostics::default();
-    let config = match yaml::parse(source, &diagnostics) {
-        Some(mut root) => {
-            expand::expand(&mut root, lookup, &diagnostics);
-            Some(document(&root, &diagnostics))
-        }
-        None if !diagnostics.is_empty() => None,
-        None => {
-            diagnostics.file_error("no configuration: expected receivers, exporters and service");
-            None
-        }
+impl Reading {
+    /// The diagnostics as text for a terminal.
+    pub fn render(&self) -> String {
+        diagnostic::render(&self.diagnostics, &self.sources)
+    }
+}
+
+/// Reads a configuration from one text; `variable` finds environment variables, and there are
+/// no files.
+pub fn read(text: &str, variable: expand::Lookup<'_>) -> Reading {
+    let surroundings = Surroundings {
+        variable,
+        file: &|path| match path {
+            "config.yaml" => Ok(text.to_owned()),
+            _ => Err(std::io::ErrorKind::NotFound.into()),
+        },
     };
-    let diagnostics = diagnostics.into_sorted();
-    let failed = diagnostics
+    read_all(&["config.yaml".to_owned()], &[], surroundings)
+}
+
+/// Reads a configuration from its `--config` locations, each laid over those before, and its
+/// `--set` arguments, laid over all of them.
+pub fn read_all(locations: &[String], sets: &[String], surroundings: Surroundings<'_>) -> Reading {
+    let (diagnostics, sources) = (Diagnostics::default(), Sources::default());
+    let loaded = locations
         .iter()
-        .any(|entry| entry.severity == Severity::Error);
+        .map(|location| source::load(location, surroundings, &sources, &diagnostics));
+    let set = sets
+        .iter()
+        .map(|argument| source::set(argument, &sources, &diagnostics));
+    let mut tree: Option<Node> = None;
+    for node in loaded.chain(set).flatten() {
+        match &mut tree {
+            Some(below) => source::merge(below, node),
+            None => tree = Some(node),
+        }
+    }
+    if let Some(root) = &mut tree {
+        expand::expand(root, surroundings, &sources, &diagnostics);
+    }
+    let config = tree.as_ref().map(|root| document(root, &diagnostics));
+    if config.is_none() && !diagnostics.has_error() {
+        diagnostics.file_error("no configuration: expected receivers, exporters and service");
+    }
+    let failed = diagnostics.has_error();
     Reading {
         config: config.filter(|_| !failed),
-        diagnostics,
+        diagnostics: diagnostics.into_sorted(),
+        sources: sources.into_inner(),
+        tree,
     }
 }
 
@@ -94,13 +135,14 @@ fn document(root: &Node, diagnostics: &Diagnostics) -> Config {
         line: 1,
         column: 1,
         width: 1,
+        ..root.position
     };
     let root = Section::of(root, start, diagnostics);
-    root.unsupported(&["connectors"]);
     let receivers = components(&root, "receivers", RECEIVERS);
     let processors = components(&root, "processors", PROCESSORS);
     let exporters = components(&root, "exporters", EXPORTERS);
     let extensions = components(&root, "extensions", EXTENSIONS);
+    let connectors = components::<Never>(&root, "connectors", &[]);
     if !root.has("service") {
         diagnostics.file_error("no service: without service.pipelines nothing would run");
     }
@@ -111,28 +153,27 @@ fn document(root: &Node, diagnostics: &Diagnostics) -> Config {
             receivers: ids(&receivers),
             processors: ids(&processors),
             exporters: ids(&exporters),
+            connectors: ids(&connectors),
             extensions: ids(&extensions),
         },
     );
     Config {
         receivers: usable(receivers),
-        processors: usable(processors)
-            .into_iter()
-            .map(
-                |Defined {
-                     id,
-                     position,
-                     build,
-                 }| Defined {
-                    id,
-                    position,
-                    build: build.into(),
-                },
-            )
-            .collect(),
+        processors: usable(processors).into_iter().map(shared).collect(),
         exporters: usable(exporters),
         extensions: usable(extensions),
         service,
+    }
+}
+
+/// What no component is built from.
+enum Never {}
+
+fn shared<T: ?Sized>(defined: Defined<Box<T>>) -> Defined<Arc<T>> {
+    Defined {
+        id: defined.id,
+        position: defined.position,
+        build: defined.build.into(),
     }
 }
 
@@ -158,20 +199,7 @@ fn components<T: ?Sized>(
             .iter()
             .find(|kind| kind.name == id.kind || kind.aliases.contains(&id.kind.as_str()));
         if kind.is_none() {
-            let names = || {
-                kinds
-                    .iter()
-                    .flat_map(|kind| kind.aliases.iter().copied().chain([kind.name]))
-            };
-            let available: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
-            let help = did_you_mean(&id.kind, names())
-                .unwrap_or_else(|| format!("available {family}: {}", available.join(", ")));
-            let singular = family.trim_end_matches('s');
-            let message = format!(
-                "there is no {singular} of type {:?} in this collector",
-                id.kind
-            );
-            diagnostics.error_with_help(key.position, message, Some(help));
+            unknown(&id, key.position, family, kinds, diagnostics);
         }
         let build =
             kind.map(|kind| (kind.configure)(&Section::of(node, key.position, diagnostics)));
@@ -182,6 +210,42 @@ fn components<T: ?Sized>(
         });
     }
     defined
+}
+
+/// Says that there is no such component, and whether it is a typo.
+fn unknown<T: ?Sized>(
+    id: &ComponentId,
+    position: Position,
+    family: &str,
+    kinds: &[Kind<T>],
+    diagnostics: &Diagnostics,
+) {
+    let singular = family.trim_end_matches('s');
+    let kind = &id.kind;
+    if contrib::has(family, kind) {
+        let message = format!(
+            "the {singular} {kind:?} is a component of otelcol-contrib that this collector does \
+             not have"
+        );
+        return diagnostics.error(position, message);
+    }
+    let names = kinds
+        .iter()
+        .flat_map(|kind| kind.aliases.iter().copied().chain([kind.name]));
+    let available: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
+    let elsewhere = || {
+        let name = diagnostic::closest(kind, contrib::names(family))?;
+        Some(format!(
+            "otelcol-contrib has {name:?}, which this collector does not have"
+        ))
+    };
+    let list = || {
+        let list = available.join(", ");
+        (!list.is_empty()).then(|| format!("available {family}: {list}"))
+    };
+    let help = did_you_mean(kind, names).or_else(elsewhere).or_else(list);
+    let message = format!("there is no {singular} of type {kind:?} in this collector");
+    diagnostics.error_with_help(position, message, help);
 }
 
 fn ids<T>(defined: &[Defined<T>]) -> Vec<(ComponentId, Position)> {

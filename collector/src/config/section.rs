@@ -15,6 +15,7 @@ use super::yaml::{Key, Node, Value};
 pub struct Section<'n> {
     entries: &'n [(Key, Node)],
     position: Position,
+    is_present: bool,
     diagnostics: &'n Diagnostics,
     known: RefCell<Vec<&'static str>>,
 }
@@ -34,6 +35,7 @@ impl<'n> Section<'n> {
         Self {
             entries,
             position,
+            is_present: true,
             diagnostics,
             known: RefCell::default(),
         }
@@ -44,6 +46,7 @@ impl<'n> Section<'n> {
         Self {
             entries: &[],
             position,
+            is_present: false,
             diagnostics,
             known: RefCell::default(),
         }
@@ -52,6 +55,11 @@ impl<'n> Section<'n> {
     /// Where the mapping's key stands.
     pub fn position(&self) -> Position {
         self.position
+    }
+
+    /// Whether the mapping's key is there, even if nothing follows it.
+    pub fn is_present(&self) -> bool {
+        self.is_present
     }
 
     /// Where the errors go.

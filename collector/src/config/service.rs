@@ -92,6 +92,8 @@ pub struct Definitions {
     pub processors: Vec<(ComponentId, Position)>,
     /// Under `exporters`.
     pub exporters: Vec<(ComponentId, Position)>,
+    /// Under `connectors`.
+    pub connectors: Vec<(ComponentId, Position)>,
     /// Under `extensions`.
     pub extensions: Vec<(ComponentId, Position)>,
 }
@@ -100,7 +102,7 @@ impl Service {
     /// Reads the section and checks every reference.
     pub fn read(section: &Section<'_>, defined: &Definitions) -> Self {
         let diagnostics = section.diagnostics();
-        let extensions = references(section, "extensions", "extension", &defined.extensions);
+        let extensions = references(section, "extensions", "extension", &[&defined.extensions]);
         let mut pipelines: Vec<PipelineConfig> = Vec::new();
         for (key, node) in section.section("pipelines").entries() {
             let kind = key.text.split('/').next().unwrap_or_default();
@@ -117,7 +119,7 @@ impl Service {
             let inner = Section::of(node, key.position, diagnostics);
             pipelines.push(pipeline(&key.text, *signal, &inner, defined));
         }
-        if pipelines.is_empty() && section.position().line > 1 {
+        if pipelines.is_empty() && section.is_present() {
             section.error(
                 "pipelines",
                 "service.pipelines must name at least one pipeline",
@@ -143,9 +145,12 @@ fn pipeline(
     section: &Section<'_>,
     defined: &Definitions,
 ) -> PipelineConfig {
-    let receivers = references(section, "receivers", "receiver", &defined.receivers);
-    let processors = references(section, "processors", "processor", &defined.processors);
-    let exporters = references(section, "exporters", "exporter", &defined.exporters);
+    let connectors = &defined.connectors;
+    let sources = [&defined.receivers, connectors];
+    let targets = [&defined.exporters, connectors];
+    let receivers = references(section, "receivers", "receiver", &sources);
+    let processors = references(section, "processors", "processor", &[&defined.processors]);
+    let exporters = references(section, "exporters", "exporter", &targets);
     for (key, listed) in [("receivers", &receivers), ("exporters", &exporters)] {
         if listed.is_empty() && section.list(key).is_empty() {
             let message = format!("pipeline {name:?} has no {key}");
@@ -166,9 +171,15 @@ fn references(
     section: &Section<'_>,
     key: &'static str,
     family: &str,
-    defined: &[(ComponentId, Position)],
+    defined: &[&Vec<(ComponentId, Position)>],
 ) -> Vec<ComponentId> {
-    let names: Vec<String> = defined.iter().map(|(id, _)| id.to_string()).collect();
+    let defined = || {
+        defined
+            .iter()
+            .flat_map(|list| list.iter())
+            .map(|(id, _)| id)
+    };
+    let names: Vec<String> = defined().map(ToString::to_string).collect();
     let mut found = Vec::new();
     for (text, position) in section.texts(key) {
         match ComponentId::parse(&text) {
@@ -177,7 +188,7 @@ fn references(
                     .diagnostics()
                     .error(position, format!("{family} {text:?} is listed twice"));
             }
-            Some(id) if defined.iter().any(|(other, _)| *other == id) => found.push(id),
+            Some(id) if defined().any(|other| *other == id) => found.push(id),
             _ => {
                 let help = did_you_mean(&text, names.iter().map(String::as_str))
                     .unwrap_or_else(|| format!("define it under {key}"));
@@ -221,6 +232,20 @@ fn warn_of_unused(
         for (id, position) in ids {
             if !used(list, id) {
                 let message = format!("{family} {:?} is in no pipeline", id.to_string());
+                diagnostics.warning(*position, message);
+            }
+        }
+    }
+    for (id, position) in &defined.connectors {
+        for (family, list) in [
+            ("exporter", (|pipeline| &pipeline.exporters) as List),
+            ("receiver", |pipeline| &pipeline.receivers),
+        ] {
+            if !used(list, id) {
+                let message = format!(
+                    "connector {:?} is the {family} of no pipeline",
+                    id.to_string()
+                );
                 diagnostics.warning(*position, message);
             }
         }

@@ -1,12 +1,18 @@
 //! Readings of whole files: every error at once, with its place.
 
-use super::diagnostic::render;
+use super::diagnostic::Severity;
 use super::*;
 
 fn lookup(name: &str) -> Option<String> {
     match name {
         "PORT" => Some("4317".to_owned()),
         "EMPTY" => Some(String::new()),
+        "LIST" => Some("[otlp]".to_owned()),
+        "MAP" => Some("{grpc: {endpoint: '127.0.0.1:${PORT}', x: 1}}".to_owned()),
+        "NAME" => Some("PORT".to_owned()),
+        "LOOP" => Some("${LOOP}".to_owned()),
+        "TEXT" => Some("a: b: c".to_owned()),
+        "CONFIG" => Some("processors: {batch: {timeout: 7s, send_batch_size: many}}".to_owned()),
         _ => None,
     }
 }
@@ -18,7 +24,7 @@ fn messages(source: &str) -> String {
         .iter()
         .any(|entry| entry.severity == Severity::Error);
     assert_eq!(reading.config.is_none(), failed);
-    render(&reading.diagnostics, "config.yaml", source)
+    reading.render()
 }
 
 const SOUND: &str = "
@@ -141,7 +147,7 @@ fn references_to_the_environment_are_replaced_or_named() {
         "receivers: {otlp: {protocols: {grpc: {endpoint: '${env:ABSENT}'}}}}
 exporters:
   file: {path: '/tmp/$$${PORT}'}
-  debug: {verbosity: '${file:secret}'}
+  debug: {verbosity: '${ftp:secret}'}
   otlp: {endpoint: '${1x}:1'}
 service:
   pipelines: {logs: {receivers: [otlp], exporters: [file, debug, otlp]}}
@@ -159,4 +165,159 @@ fn aliases_cannot_blow_up() {
     assert!(messages(&source).contains("more than 100000 values"));
     let deep = format!("a: {}{}", "[".repeat(100), "]".repeat(100));
     assert!(messages(&deep).contains("nested deeper than 64 levels"));
+}
+
+fn file(path: &str) -> std::io::Result<String> {
+    let text = match path {
+        "base.yaml" => {
+            "receivers: {otlp: {protocols: {grpc: }}}
+processors:
+  batch: {timeout: 1s, send_batch_size: 100}
+exporters: {debug: , file: {path: /tmp/a}}
+service:
+  pipelines: {logs: {receivers: [otlp], processors: [batch], exporters: [debug, file]}}
+"
+        }
+        "above.yaml" => {
+            "processors:
+  batch:
+    timeout: 2s
+exporters: {file: {pth: /tmp/b}}
+service:
+  pipelines:
+    logs: {exporters: [file]}
+    traces: {receivers: [otlp], exporters: [debug]}
+"
+        }
+        "self.yaml" => "a: ${file:self.yaml}",
+        "receivers.yaml" => "otlp:\n  protocols:\n    http: {endpont: x}\n",
+        "token" => "s3cret$$x\n",
+        "number" => "17\n",
+        _ => return Err(std::io::ErrorKind::NotFound.into()),
+    };
+    Ok(text.to_owned())
+}
+
+fn read_named(locations: &[&str], sets: &[&str]) -> Reading {
+    let owned = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+    let surroundings = Surroundings {
+        variable: &lookup,
+        file: &file,
+    };
+    read_all(&owned(locations), &owned(sets), surroundings)
+}
+
+fn printed(reading: &Reading) -> String {
+    let tree = reading.tree.as_ref().unwrap();
+    print::print(tree, print::Mode::Unredacted, print::Format::Yaml)
+}
+
+/// The value of `value:` after expansion, as one line of JSON.
+fn expanded(value: &str) -> (String, String) {
+    let reading = read_named(&[&format!("yaml:value: {value}")], &[]);
+    let tree = reading.tree.as_ref().unwrap();
+    let json = print::print(tree, print::Mode::Unredacted, print::Format::Json);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let said = reading.render();
+    (json["value"].to_string(), said)
+}
+
+#[test]
+fn a_value_that_is_one_reference_takes_the_type_behind_it() {
+    let cases = [
+        ("${PORT}", "4317"),
+        ("'${env:PORT}'", "4317"),
+        ("${env:LIST}", "[\"otlp\"]"),
+        (
+            "${env:MAP}",
+            "{\"grpc\":{\"endpoint\":\"127.0.0.1:4317\",\"x\":1}}",
+        ),
+        ("${env:${NAME}}", "4317"),
+        ("${env:TEXT}", "\"a: b: c\""),
+        ("${EMPTY}", "null"),
+        ("${ABSENT:-true}", "true"),
+        ("${ABSENT:-x:-y}", "\"x:-y\""),
+        ("${file:number}", "17"),
+        ("${file:token}", "\"s3cret$x\""),
+        ("'Bearer ${file:token}'", "\"Bearer s3cret$x\""),
+        ("4${PORT}", "\"44317\""),
+        (
+            "'$$${PORT} $${PORT} $PORT ${PORT'",
+            "\"$4317 ${PORT} $PORT ${PORT\"",
+        ),
+    ];
+    for (text, value) in cases {
+        let (found, said) = expanded(text);
+        assert_eq!(found, value, "{text}");
+        assert!(
+            !said.contains("expected") && !said.contains("cannot read"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn references_that_lead_to_themselves_end() {
+    assert!(expanded("${LOOP}").1.contains("one leads to itself"));
+    assert!(expanded("${file:self.yaml}").1.contains("nested deeper"));
+    assert!(expanded("${file:absent}").1.contains("cannot read absent"));
+    assert!(
+        expanded("${https://x/y}")
+            .1
+            .contains("is not supported yet")
+    );
+}
+
+#[test]
+fn several_configurations_are_laid_over_each_other() {
+    let reading = read_named(
+        &[
+            "base.yaml",
+            "file:above.yaml",
+            "yaml:processors::batch::send_batch_size: 7",
+        ],
+        &["exporters.file.pth=", "exporters.file.append = true"],
+    );
+    insta::assert_snapshot!(printed(&reading));
+}
+
+#[test]
+fn each_error_names_its_own_text_after_merging() {
+    let reading = read_named(
+        &[
+            "base.yaml",
+            "above.yaml",
+            "env:CONFIG",
+            "yaml:receivers: ${file:receivers.yaml}",
+        ],
+        &[
+            "processors.batch.timeout=5 parsecs",
+            "service.extensions=[x",
+        ],
+    );
+    assert!(reading.config.is_none());
+    insta::assert_snapshot!(reading.render());
+}
+
+#[test]
+fn what_cannot_be_read_is_said_with_everything_else() {
+    let reading = read_named(&["absent.yaml", "ftp:x", "env:ABSENT", "yaml:- a"], &["x"]);
+    insta::assert_snapshot!(reading.render());
+}
+
+#[test]
+fn a_component_of_contrib_is_told_apart_from_a_typo() {
+    insta::assert_snapshot!(messages(
+        "receivers: {otlp: {protocols: {grpc: }}, kafka/in: {brokers: [a]}}
+processors: {tail_samplin: }
+exporters: {prometheusremotewrite: {endpoint: x}, debgu: }
+connectors: {spanmetrics: {}, sapnmetrics: {}}
+extensions: {sigv4auth: {region: x}}
+service:
+  extensions: [sigv4auth]
+  pipelines:
+    traces: {receivers: [otlp, kafka/in], processors: [tail_samplin], exporters: [spanmetrics]}
+    metrics: {receivers: [spanmetrics, sapnmetrics], exporters: [prometheusremotewrite, debgu]}
+"
+    ));
 }

@@ -65,8 +65,14 @@ impl Node {
 
 /// Parses one document; `None` when the text is not YAML or is empty.
 pub fn parse(source: &str, diagnostics: &Diagnostics) -> Option<Node> {
+    parse_source(source, 0, diagnostics)
+}
+
+/// Parses one document of several, whose positions bear its number.
+pub fn parse_source(source: &str, number: usize, diagnostics: &Diagnostics) -> Option<Node> {
     let mut reader = Reader {
         parser: Parser::new_from_str(source),
+        source: number,
         anchors: HashMap::new(),
         nodes: 0,
         diagnostics,
@@ -88,6 +94,7 @@ struct Stop {
 
 struct Reader<'s> {
     parser: Parser<'s, saphyr_parser::StrInput<'s>>,
+    source: usize,
     anchors: HashMap<usize, Node>,
     nodes: usize,
     diagnostics: &'s Diagnostics,
@@ -96,10 +103,11 @@ struct Reader<'s> {
 impl<'s> Reader<'s> {
     fn next(&mut self) -> Result<(Event<'s>, Position), Stop> {
         match self.parser.next_event() {
-            Some(Ok((event, span))) => Ok((event, position(&span))),
+            Some(Ok((event, span))) => Ok((event, position(&span, self.source))),
             Some(Err(error)) => {
                 let marker = error.marker();
                 let position = Position {
+                    source: self.source,
                     line: marker.line(),
                     column: marker.col() + 1,
                     width: 1,
@@ -245,6 +253,22 @@ fn scalar(text: String, style: ScalarStyle) -> Value {
     Value::Scalar { text, quoted }
 }
 
+/// Whether a text without quotes is a number or a truth value rather than a string.
+pub fn is_typed(text: &str) -> bool {
+    let digits = text.trim_start_matches(['+', '-']);
+    let hexadecimal = |prefix, radix| {
+        digits
+            .strip_prefix(prefix)
+            .is_some_and(|digits| i64::from_str_radix(&digits.replace('_', ""), radix).is_ok())
+    };
+    let numeric = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    matches!(text, "true" | "True" | "TRUE" | "false" | "False" | "FALSE")
+        || matches!(digits, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN")
+        || (numeric && text.replace('_', "").parse::<f64>().is_ok())
+        || hexadecimal("0x", 16)
+        || hexadecimal("0o", 8)
+}
+
 fn size(node: &Node) -> usize {
     1 + match &node.value {
         Value::Sequence(items) => items.iter().map(size).sum(),
@@ -253,7 +277,7 @@ fn size(node: &Node) -> usize {
     }
 }
 
-fn position(span: &Span) -> Position {
+fn position(span: &Span, source: usize) -> Position {
     let (start, end) = (span.start, span.end);
     let width = if end.line() == start.line() {
         end.col().saturating_sub(start.col())
@@ -261,6 +285,7 @@ fn position(span: &Span) -> Position {
         1
     };
     Position {
+        source,
         line: start.line(),
         column: start.col() + 1,
         width,
