@@ -20,7 +20,7 @@ const ARCHITECTURE_LINES: usize = 200;
 const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helpers", "misc"];
 
 /// The folders of the workspace's crates.
-const CRATES: &[&str] = &["provisioner", "collector", "tests"];
+const CRATES: &[&str] = &["provisioner", "collector", "benchmarks", "tests"];
 
 struct Text {
     /// Relative to the repository.
