@@ -14,9 +14,9 @@ use rustix::fs::OFlags;
 use crate::result::Disk;
 
 const WRITE_BYTES: usize = 8 << 20;
-const WRITES: usize = 64;
+const WRITES: usize = 100;
 
-/// Writes half a gigabyte of random bytes.
+/// Writes 800 MiB of random bytes.
 pub fn measure(folder: &Path) -> anyhow::Result<Disk> {
     let path = folder.join("disk");
     let mut file = OpenOptions::new()

@@ -7,7 +7,7 @@
 //! - [`payload`], [`wire`]: requests, encoded before anything is measured
 //! - [`load`] → a [`subject`] → [`sink`]; [`floor`] is the least that a subject can be
 //! - [`row`], [`runner`]: what is run, and in which order
-//! - [`result`], [`report`]: what came of it
+//! - [`result`], [`report`], [`plot`]: what came of it
 
 pub mod cli;
 pub mod count;
@@ -15,6 +15,7 @@ pub mod disk;
 pub mod floor;
 pub mod load;
 pub mod payload;
+pub mod plot;
 pub mod report;
 pub mod result;
 pub mod row;

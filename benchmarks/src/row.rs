@@ -18,7 +18,9 @@ pub enum Work {
     Forward,
     /// The same with `resource`, `attributes` and `filter`; every item changes.
     Edit,
-    /// `sending_queue.storage: file_storage`.
+    /// `sending_queue.enabled: false`: answered when it has been delivered.
+    Direct,
+    /// `sending_queue.storage: file_storage`: answered when it is on the disk.
     Durable,
 }
 
@@ -56,7 +58,7 @@ const fn row(
 use Encoding::{Gzip, None as Plain, Zstd};
 use Protocol::{Grpc, Http};
 use Signal::{Logs, Metrics, Traces};
-use Work::{Durable, Edit, Forward};
+use Work::{Direct, Durable, Edit, Forward};
 
 /// Every row, in the order in which they run.
 pub const ROWS: &[Row] = &[
@@ -75,20 +77,21 @@ pub const ROWS: &[Row] = &[
     row("traces-edit", Traces, Grpc, Plain, Edit),
     row("logs-edit", Logs, Grpc, Plain, Edit),
     row("metrics-edit", Metrics, Grpc, Plain, Edit),
+    row("traces-direct", Traces, Grpc, Plain, Direct),
     row("traces-durable", Traces, Grpc, Plain, Durable),
 ];
 
 impl Row {
     /// Whether the row asks for more than that bytes arrive.
     pub fn processed(&self) -> bool {
-        self.work != Forward
+        matches!(self.work, Edit | Durable)
     }
 
     /// What its items hold.
     pub fn content(&self) -> Content {
         match self.work {
             Forward | Edit => Content::Realistic,
-            Durable => Content::Incompressible,
+            Direct | Durable => Content::Incompressible,
         }
     }
 
@@ -96,7 +99,7 @@ impl Row {
     pub fn in_flight(&self) -> usize {
         match self.work {
             Forward | Edit => 32,
-            Durable => 64,
+            Direct | Durable => 64,
         }
     }
 
@@ -113,6 +116,7 @@ impl Row {
         let text = match self.work {
             Forward => include_str!("../configurations/forward.yaml"),
             Edit => include_str!("../configurations/edit.yaml"),
+            Direct => include_str!("../configurations/direct.yaml"),
             Durable => include_str!("../configurations/durable.yaml"),
         };
         let (protocol, exporter, scheme) = match self.protocol {

@@ -154,10 +154,10 @@ impl Bench<'_> {
             in_flight: row.in_flight(),
         };
         let idle_cpu = running.cpu()?;
+        let begun = Instant::now();
         let warm_up = load::run(&plan, pace, WARM_UP).await?;
-        let (before, begun) = (self.sink.totals(), Instant::now());
         let outcome = load::run(&plan, pace, self.suite.duration).await?;
-        let (after, took) = (self.sink.totals(), begun.elapsed());
+        let loaded = begun.elapsed();
         let peak_kib = running.memory_kib("VmHWM")?;
         let cpu = running.finish().await? - idle_cpu;
         let mut measured = Measurement {
@@ -166,11 +166,15 @@ impl Bench<'_> {
                 Pace::Saturation => None,
                 Pace::Offered(rate) => Some(rate * self.items_per_request()),
             },
-            items_per_second: (after.items - before.items) as f64 / took.as_secs_f64(),
-            accepted_bytes_per_second: outcome.accepted_bytes as f64 / took.as_secs_f64(),
             ..Measurement::default()
         };
-        measured.fill(&warm_up, &outcome, at_start, self.sink.totals(), cpu);
+        let at_end = self.sink.totals();
+        measured.fill(&warm_up, &outcome, at_start, at_end, cpu);
+        // A subject that takes more than it sends on is done when the last of it has come out.
+        let drained = at_end.last.map_or(loaded, |last| last - begun).max(loaded);
+        measured.items_per_second = measured.delivered_items as f64 / drained.as_secs_f64();
+        let bytes = measured.accepted_bytes as f64;
+        measured.accepted_bytes_per_second = bytes / loaded.as_secs_f64();
         Ok(Ok(measured))
     }
 }

@@ -21,6 +21,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
+use tokio::time::Instant;
 
 use crate::count::{self, Counter};
 use crate::wire::{self, Encoding, PREFIX, Protocol};
@@ -40,6 +41,8 @@ pub struct Totals {
     pub items: u64,
     /// Requests that could not be read.
     pub unreadable: u64,
+    /// When the last one had come in.
+    pub last: Option<Instant>,
 }
 
 /// A sink at work; it ends with the thread that runs it.
@@ -159,6 +162,7 @@ impl Sink {
     fn add(&self, received: Received) {
         let mut totals = self.totals.borrow_mut();
         totals.requests += 1;
+        totals.last = Some(Instant::now());
         totals.bytes += received.bytes;
         match received.items() {
             Some(items) => totals.items += items,

@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-use crate::row::Row;
+use crate::row::{Row, Work};
 use crate::wire::{Encoding, Protocol};
 
 const START_DEADLINE: Duration = Duration::from_secs(10);
@@ -203,20 +203,20 @@ fn validate(program: &Path, config: &Path) -> anyhow::Result<Result<(), CannotRu
         return Ok(Ok(()));
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    let mut lines = text.lines().map(str::trim);
-    let said = lines
-        .find(|line| line.starts_with("error") || line.starts_with("Error"))
-        .unwrap_or("it refuses the configuration");
-    let said = said.split_once("error: ").map_or(said, |(_, after)| after);
+    let first = text.lines().find(|line| !line.trim().is_empty());
+    let said = first.unwrap_or("it refuses the configuration");
+    let said = said.split_once("rror: ").map_or(said, |(_, after)| after);
     Ok(Err(CannotRun(said.to_owned())))
 }
 
 fn rotel_cannot(row: &Row) -> Option<&'static str> {
-    if row.encoding == Encoding::Zstd {
-        return Some("it has no zstd");
+    match row.work {
+        _ if row.encoding == Encoding::Zstd => Some("it has no zstd"),
+        Work::Forward => None,
+        Work::Edit => Some("it has none of these processors"),
+        Work::Direct => Some("it answers before delivery"),
+        Work::Durable => Some("it has no durable queue"),
     }
-    row.processed()
-        .then_some("it has neither these processors nor a durable queue")
 }
 
 fn rotel_arguments(row: &Row, addresses: Addresses, folder: &Path) -> Vec<String> {
