@@ -12,7 +12,7 @@ use crate::format::Seed;
 use crate::ledger::{Place, Shared};
 use crate::scan::{Cursor, Found, Gap, Scanner, Step};
 use crate::writer::segment_path;
-use crate::{READY_BYTES, Receipt, Record};
+use crate::{Amount, READY_BYTES, Receipt, Record};
 
 /// How many bytes are read before they are made ready.
 const TURN_BYTES: u64 = 1 << 20;
@@ -42,6 +42,49 @@ struct Read {
     after: Cursor,
 }
 
+impl Read {
+    /// Reads on in a segment that holds so much.
+    fn from(scanner: &mut Scanner, amount: Amount) -> io::Result<Self> {
+        let start = scanner.cursor;
+        let mut read = Read {
+            found: Vec::new(),
+            gaps: Vec::new(),
+            after: start,
+        };
+        loop {
+            match scanner.step()? {
+                Step::Record(found) => read.found.push(found),
+                Step::Gap { gap, .. } => read.gaps.push(gap),
+                Step::End => {
+                    let missing = amount.records.saturating_sub(scanner.cursor.index.into());
+                    if missing > 0 {
+                        let records = missing as u32;
+                        let weight = amount.weight.saturating_sub(scanner.cursor.before);
+                        let first = scanner.cursor.index;
+                        read.gaps.push(Gap {
+                            first,
+                            records,
+                            weight,
+                        });
+                        scanner.cursor = Cursor {
+                            offset: scanner.end,
+                            index: first + records,
+                            before: amount.weight,
+                        };
+                    }
+                    break;
+                }
+            }
+            let reached = u64::from(scanner.cursor.index) >= amount.records;
+            if reached || scanner.cursor.offset - start.offset >= TURN_BYTES {
+                break;
+            }
+        }
+        read.after = scanner.cursor;
+        Ok(read)
+    }
+}
+
 impl Reader {
     /// Makes the next records ready, if there is something to read and room for it.
     pub(crate) fn turn(&mut self) -> io::Result<Turn> {
@@ -69,41 +112,7 @@ impl Reader {
         };
         scanner.cursor = at.cursor;
         scanner.end = end;
-        let mut read = Read {
-            found: Vec::new(),
-            gaps: Vec::new(),
-            after: at.cursor,
-        };
-        loop {
-            match scanner.step()? {
-                Step::Record(found) => read.found.push(found),
-                Step::Gap { gap, .. } => read.gaps.push(gap),
-                Step::End => {
-                    let missing = amount.records.saturating_sub(scanner.cursor.index.into());
-                    if missing > 0 {
-                        let records = missing as u32;
-                        let weight = amount.weight.saturating_sub(scanner.cursor.before);
-                        let first = scanner.cursor.index;
-                        read.gaps.push(Gap {
-                            first,
-                            records,
-                            weight,
-                        });
-                        scanner.cursor = Cursor {
-                            offset: end,
-                            index: first + records,
-                            before: amount.weight,
-                        };
-                    }
-                    break;
-                }
-            }
-            let reached = u64::from(scanner.cursor.index) >= amount.records;
-            if reached || scanner.cursor.offset - at.cursor.offset >= TURN_BYTES {
-                break;
-            }
-        }
-        read.after = scanner.cursor;
+        let read = Read::from(scanner, amount)?;
         Ok(self.publish(at, read))
     }
 
@@ -122,7 +131,7 @@ impl Reader {
                 break;
             };
             let mut weight = gap.weight;
-            let mut passed = crate::Amount::default();
+            let mut passed = Amount::default();
             for index in gap.first..gap.first.saturating_add(gap.records) {
                 if segment.done.contains(index) {
                     passed.records += 1;

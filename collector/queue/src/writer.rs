@@ -12,11 +12,13 @@ use std::time::SystemTime;
 
 use crate::error::AppendError;
 use crate::files::{Access, File, Files, write_all};
-use crate::format::{ACK_BYTES, FOOTER_BYTES, Footer, HEADER_BYTES, Head, Header, Seed};
+use crate::format::{
+    ACK_BYTES, FOOTER_BYTES, Footer, HEADER_BYTES, Head, Header, RECORD_BYTES, Seed,
+};
 use crate::ledger::{Place, Segment, Shared, micros};
 use crate::scan::Cursor;
 use crate::space::Space;
-use crate::{Amount, Overflow, Record};
+use crate::{Amount, Overflow, READY_BYTES, Record};
 
 /// What a writer is told.
 #[derive(Clone)]
@@ -63,6 +65,78 @@ pub(crate) struct Active {
     /// What was noted to be durable.
     pub(crate) noted: Amount,
     file_bytes: u64,
+}
+
+/// Records that become durable together.
+struct Group<'a> {
+    records: &'a [&'a Record],
+    parts: Vec<Part>,
+    amount: Amount,
+    /// Where the last one ends.
+    end: u64,
+    /// Microseconds since 1970.
+    appended_at: u64,
+}
+
+/// The place of a record in a group.
+struct Part {
+    head: Head,
+    encoded: [u8; RECORD_BYTES as usize],
+    offset: u64,
+}
+
+impl<'a> Group<'a> {
+    fn new(records: &'a [&'a Record], seed: Seed, active: &Active) -> Self {
+        let appended_at = micros(SystemTime::now());
+        let mut after = active.amount;
+        let mut end = active.end;
+        let mut parts = Vec::with_capacity(records.len());
+        for record in records {
+            let head = Head {
+                body_sum: Head::body_sum(seed, &record.meta, &record.payload),
+                body_len: record.body_bytes() as u32,
+                meta_len: record.meta.len() as u32,
+                index: after.records as u32,
+                weight: record.weight,
+                durable_records: active.amount.records as u32,
+                before: after.weight,
+                durable_weight: active.amount.weight,
+                appended_at,
+            };
+            parts.push(Part {
+                head,
+                encoded: head.encode(seed),
+                offset: end,
+            });
+            after.add(Amount::of(record.weight));
+            end += head.extent();
+        }
+        Self {
+            records,
+            parts,
+            amount: after.less(active.amount),
+            end,
+            appended_at,
+        }
+    }
+
+    /// The bytes of the group, behind those of a header.
+    fn slices<'b>(&'b self, header: Option<&'b [u8; HEADER_BYTES as usize]>) -> Vec<IoSlice<'b>> {
+        let mut slices = Vec::with_capacity(1 + self.parts.len() * 4);
+        slices.extend(header.map(|header| IoSlice::new(header)));
+        for (part, record) in self.parts.iter().zip(self.records) {
+            let padding = part.head.extent() - RECORD_BYTES - record.body_bytes();
+            let padding = &[0; 8][..padding as usize];
+            let bytes = [&part.encoded[..], &record.meta, &record.payload, padding];
+            slices.extend(
+                bytes
+                    .into_iter()
+                    .filter(|bytes| !bytes.is_empty())
+                    .map(IoSlice::new),
+            );
+        }
+        slices
+    }
 }
 
 /// The path of a segment's file with this ending.
@@ -189,111 +263,24 @@ impl Writer {
 
     /// Writes a group and makes it durable.
     fn write(&mut self, records: &[&Record]) -> io::Result<()> {
-        let mut active = match self.active.take() {
-            Some(active) => active,
-            None => self.begin()?,
-        };
-        let seed = self.seed(active.sequence);
-        let now = micros(SystemTime::now());
-        let durable = active.amount;
-        let mut amount = durable;
-        let mut heads = Vec::with_capacity(records.len());
-        for record in records {
-            let head = Head {
-                body_sum: Head::body_sum(seed, &record.meta, &record.payload),
-                body_len: record.body_bytes() as u32,
-                meta_len: record.meta.len() as u32,
-                index: amount.records as u32,
-                weight: record.weight,
-                durable_records: durable.records as u32,
-                before: amount.weight,
-                durable_weight: durable.weight,
-                appended_at: now,
-            };
-            amount.add(Amount::of(record.weight));
-            heads.push((head, head.encode(seed)));
+        if self.active.is_none() {
+            self.active = Some(self.begin()?);
         }
+        let Some(active) = &mut self.active else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let group = Group::new(records, Seed::new(self.salt, active.sequence), active);
         let header = active.header.take().map(|header| header.encode());
         let start = if header.is_some() { 0 } else { active.end };
-        let mut slices = Vec::with_capacity(1 + records.len() * 4);
-        slices.extend(header.as_ref().map(|header| IoSlice::new(header)));
-        for ((head, encoded), record) in heads.iter().zip(records) {
-            let padding = head.extent() - Head::extent_of(0) - record.body_bytes();
-            let padding = &[0; 8][..padding as usize];
-            let parts = [&encoded[..], &record.meta, &record.payload, padding];
-            slices.extend(
-                parts
-                    .into_iter()
-                    .filter(|part| !part.is_empty())
-                    .map(IoSlice::new),
-            );
-        }
-        let written = write_all(&*active.file, &mut slices, start);
-        let file = Arc::clone(&active.file);
-        let mut places = Vec::with_capacity(records.len());
-        let mut end = active.end;
-        for (head, _) in &heads {
-            let cursor = Cursor {
-                offset: end,
-                index: head.index,
-                before: head.before,
-            };
-            places.push(Place {
-                sequence: active.sequence,
-                cursor,
-            });
-            end += head.extent();
-        }
-        let group = amount.less(durable);
-        let sequence = active.sequence;
-        self.active = Some(active);
-        written?;
+        write_all(&*active.file, &mut group.slices(header.as_ref()), start)?;
         self.shared.ledger().fsyncs += 1;
-        file.sync_data()?;
-        if let Some(active) = &mut self.active {
-            active.end = end;
-            active.amount = amount;
-            active.file_bytes = active.file_bytes.max(end);
-        }
-        self.appended.add(group);
-        self.publish(sequence, now, end, group, records, &places);
+        active.file.sync_data()?;
+        active.end = group.end;
+        active.amount.add(group.amount);
+        active.file_bytes = active.file_bytes.max(group.end);
+        self.appended.add(group.amount);
+        publish(&self.shared, active.sequence, &group);
         Ok(())
-    }
-
-    /// Tells the readers of a group that is durable.
-    fn publish(
-        &self,
-        sequence: u64,
-        now: u64,
-        end: u64,
-        group: Amount,
-        records: &[&Record],
-        places: &[Place],
-    ) {
-        let mut ledger = self.shared.ledger();
-        ledger.settle();
-        // Who reads on the heels of the writer gets the records from memory.
-        let follows = places.first().is_some_and(|first| ledger.filled == *first)
-            && ledger.ready_bytes < crate::READY_BYTES;
-        ledger.left.add(group);
-        if let Some(segment) = ledger.find(sequence) {
-            if segment.amount.records == 0 {
-                segment.first_at = now;
-            }
-            segment.amount.add(group);
-            segment.end = end;
-            segment.file_bytes = segment.file_bytes.max(end);
-        }
-        if follows {
-            for (record, place) in records.iter().zip(places) {
-                ledger.push(*place, record.weight, now, (*record).clone());
-            }
-            ledger.filled.cursor.offset = end;
-            drop(ledger);
-            self.shared.ready.notify_one();
-        } else if ledger.reader_waits {
-            self.shared.readable.notify_one();
-        }
     }
 
     /// Begins a segment, whose name is durable after this.
@@ -414,5 +401,49 @@ impl Writer {
             }
         }
         let _ = self.files.sync_folder(&self.folder);
+    }
+}
+
+/// Tells the readers of a group that is durable.
+fn publish(shared: &Shared, sequence: u64, group: &Group<'_>) {
+    let mut ledger = shared.ledger();
+    ledger.settle();
+    let place = |part: &Part| {
+        let cursor = Cursor {
+            offset: part.offset,
+            index: part.head.index,
+            before: part.head.before,
+        };
+        Place { sequence, cursor }
+    };
+    // Who reads on the heels of the writer gets the records from memory.
+    let follows = group
+        .parts
+        .first()
+        .is_some_and(|first| ledger.filled == place(first))
+        && ledger.ready_bytes < READY_BYTES;
+    ledger.left.add(group.amount);
+    if let Some(segment) = ledger.find(sequence) {
+        if segment.amount.records == 0 {
+            segment.first_at = group.appended_at;
+        }
+        segment.amount.add(group.amount);
+        segment.end = group.end;
+        segment.file_bytes = segment.file_bytes.max(group.end);
+    }
+    if follows {
+        for (record, part) in group.records.iter().zip(&group.parts) {
+            ledger.push(
+                place(part),
+                record.weight,
+                group.appended_at,
+                (*record).clone(),
+            );
+        }
+        ledger.filled.cursor.offset = group.end;
+        drop(ledger);
+        shared.ready.notify_one();
+    } else if ledger.reader_waits {
+        shared.readable.notify_one();
     }
 }
