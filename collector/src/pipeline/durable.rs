@@ -23,7 +23,7 @@ const LAYOUT: u8 = 1;
 
 /// The queue of one exporter for one signal.
 pub(super) struct Durable {
-    queue: Queue,
+    queue: Arc<Queue>,
     signal: Signal,
     /// The rules of the pipelines that feed it, by name.
     rules: HashMap<String, Arc<Batching>>,
@@ -33,7 +33,7 @@ impl Durable {
     pub(super) fn new(queue: Queue, signal: Signal, rules: Vec<Arc<Batching>>) -> Self {
         let rules = rules.into_iter().map(|rule| (rule.name.clone(), rule));
         Self {
-            queue,
+            queue: Arc::new(queue),
             signal,
             rules: rules.collect(),
         }
@@ -50,7 +50,7 @@ impl Durable {
             let Delivery {
                 record, receipt, ..
             } = self.queue.next().await?;
-            let queue = self.queue.clone();
+            let queue = Arc::clone(&self.queue);
             let settle = move |verdict: Result<(), Failure>| {
                 if verdict.is_ok() {
                     queue.ack(receipt);
@@ -113,9 +113,9 @@ impl Durable {
 }
 
 fn refusal(error: AppendError) -> Failure {
-    match error {
-        AppendError::TooLarge { .. } => Failure::permanent(error.to_string()),
-        _ => Failure::retryable(error.to_string()),
+    match error.may_pass() {
+        true => Failure::retryable(error.to_string()),
+        false => Failure::permanent(error.to_string()),
     }
 }
 

@@ -444,10 +444,10 @@ impl Shared {
                 gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
             };
             set(&self.gauges.size, self.size_on_disk(&stats));
-            set(&self.gauges.bytes, stats.bytes);
+            set(&self.gauges.bytes, stats.disk_bytes);
             set(
                 &self.gauges.oldest,
-                stats.oldest_age.map_or(0, |age| age.as_secs()),
+                stats.oldest.map_or(0, |age| age.as_secs()),
             );
             set(&self.gauges.dead_letters, stats.dead_letters.weight);
             set(&self.gauges.lost, stats.lost.weight);
@@ -462,10 +462,10 @@ impl Shared {
     /// How much waits on disk, in what `queue_size` counts.
     fn size_on_disk(&self, stats: &collector_queue::Stats) -> u64 {
         match (self.settings.sizer, self.batch_items()) {
-            (Sizer::Bytes, _) => stats.bytes,
-            (Sizer::Items, _) => stats.weight,
-            (Sizer::Requests, Some(items)) => stats.weight.div_ceil(items),
-            (Sizer::Requests, None) => stats.records,
+            (Sizer::Bytes, _) => stats.disk_bytes,
+            (Sizer::Items, _) => stats.left.weight,
+            (Sizer::Requests, Some(items)) => stats.left.weight.div_ceil(items),
+            (Sizer::Requests, None) => stats.left.records,
         }
     }
 

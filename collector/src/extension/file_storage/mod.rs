@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use collector_queue::{OpenError, Options, Overflow, Queue, Space};
+use collector_queue::{Disk, Files, OpenError, Opened, Options, Overflow, Queue, Space};
 
 use crate::component::{
     BuildExtension, Context, Kind, Readiness, RunningExtension, StartError, Storage, Task,
@@ -65,6 +65,7 @@ impl RunningExtension for Running {
 struct FileStorage {
     config: Config,
     component: String,
+    files: Arc<dyn Files>,
     /// What is left of the file system is shared by all queues.
     space: Arc<Space>,
     opened: Mutex<BTreeSet<PathBuf>>,
@@ -85,10 +86,13 @@ impl FileStorage {
                 .map_err(failed)?;
         }
         std::fs::read_dir(directory).map_err(failed)?;
+        let files: Arc<dyn Files> = Arc::new(Disk);
+        let space = Space::new(Arc::clone(&files), directory).map_err(failed)?;
         Ok(Self {
             config,
             component,
-            space: Arc::default(),
+            space: Arc::new(space),
+            files,
             opened: Mutex::default(),
         })
     }
@@ -116,38 +120,23 @@ impl Storage for FileStorage {
     fn open(&self, name: &str, limits: &QueueLimits) -> Result<Queue, StartError> {
         let folder = self.config.directory.join(folder_name(name));
         let options = Options {
-            max_bytes: limits.max_bytes,
             overflow: match limits.drop_oldest {
                 true => Overflow::DropOldest,
                 false => Overflow::Refuse,
             },
-            space: Arc::clone(&self.space),
-            ..Options::default()
+            ..Options::new(limits.max_bytes, Arc::clone(&self.space))
         };
         let started = Instant::now();
         let (queue, opened) = loop {
-            match Queue::open_folder(&folder, options.clone()) {
+            match Queue::open(Arc::clone(&self.files), &folder, options.clone()) {
                 Ok(opened) => break opened,
-                Err(OpenError::Locked { .. }) if started.elapsed() < self.config.timeout => {
+                Err(OpenError::Locked(_)) if started.elapsed() < self.config.timeout => {
                     std::thread::sleep(LOCK_PAUSE);
                 }
                 Err(error) => return Err(self.failed(error.to_string())),
             }
         };
-        let stats = queue.stats();
-        if stats.records > 0 {
-            let (requests, items, bytes) = (stats.records, stats.weight, stats.bytes);
-            tracing::info!(
-                queue = name,
-                requests,
-                items,
-                bytes,
-                "going on with what is in the queue"
-            );
-        }
-        for event in &opened.events {
-            tracing::error!(queue = name, "{event}");
-        }
+        report(name, &opened);
         let mut known = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(folder);
         Ok(queue)
@@ -167,6 +156,32 @@ impl Storage for FileStorage {
             let (extension, folder) = (&self.component, folder.display());
             tracing::warn!(%extension, %folder, bytes, "no exporter of this configuration uses this queue; what is in it is not sent: `collector queue ls` shows it");
         }
+    }
+}
+
+/// Says what a queue held when it was opened.
+fn report(queue: &str, opened: &Opened) {
+    let Opened { left, segments, .. } = opened;
+    if left.records > 0 {
+        let (requests, items) = (left.records, left.weight);
+        tracing::info!(%queue, requests, items, segments, "going on with what is in the queue");
+    }
+    for loss in &opened.losses {
+        let (requests, items) = (loss.amount.records, loss.amount.weight);
+        let segment = loss.segment;
+        tracing::error!(%queue, segment, lost_requests = requests, lost_items = items, "a segment of the queue is damaged; the rest of it will be sent");
+    }
+    for file in &opened.set_aside {
+        let (path, reason) = (file.path.display(), &file.reason);
+        tracing::error!(%queue, %path, %reason, "a file of the queue was set aside");
+    }
+    for path in &opened.set_aside_before {
+        let path = path.display();
+        tracing::warn!(%queue, %path, "a file that was set aside earlier is still there: `collector queue` shows and removes it");
+    }
+    if opened.dead_letters.records > 0 {
+        let (requests, items) = (opened.dead_letters.records, opened.dead_letters.weight);
+        tracing::warn!(%queue, requests, items, "there are dead letters: `collector queue inspect` shows them");
     }
 }
 
