@@ -7,8 +7,6 @@ use std::sync::Arc;
 
 use collector_otlp::Request;
 
-use crate::pipeline::Batching;
-
 /// A request, and what came along with it.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -16,8 +14,6 @@ pub struct Batch {
     pub request: Request,
     /// What its sender said beside it.
     pub metadata: Metadata,
-    /// The rule by which it is joined with others in front of an exporter; none is no joining.
-    pub batching: Option<Arc<Batching>>,
 }
 
 impl From<Request> for Batch {
@@ -25,7 +21,6 @@ impl From<Request> for Batch {
         Self {
             request,
             metadata: Metadata::default(),
-            batching: None,
         }
     }
 }

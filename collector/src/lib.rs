@@ -7,6 +7,7 @@
 //! - [`component`]: what a component is, and the tables of all of them
 //! - [`receiver`], [`processor`], [`exporter`], [`extension`]: a folder per component
 //! - [`pipeline`]: builds the graph once; queues, retries, the order of shutdown
+//! - [`edit`], [`matching`], [`pattern`]: what processors have in common
 //! - [`network`]: HTTP, gRPC, TLS and compression, shared by components
 //! - [`telemetry`]: the collector's own metrics and logs
 //!
@@ -17,9 +18,12 @@ pub mod batch;
 pub mod cli;
 pub mod component;
 pub mod config;
+pub mod edit;
 pub mod exporter;
 pub mod extension;
+pub mod matching;
 pub mod network;
+pub mod pattern;
 pub mod pipeline;
 pub mod processor;
 pub mod receiver;

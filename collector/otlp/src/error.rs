@@ -49,6 +49,9 @@ pub enum WireFault {
     /// Messages or groups nested deeper than [`crate::MAX_DEPTH`].
     #[error("messages are nested too deeply")]
     TooDeep,
+    /// A request too long to be edited.
+    #[error("a request of 4 GiB or more cannot be edited")]
+    TooLong,
     /// A known field with a wire type other than its own.
     #[error("field {field} of {message} has the wrong wire type")]
     FieldType {

@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 
-use crate::edit::{Edit, edit_resources};
 use crate::error::{JsonError, WireError};
+use crate::pass::{Outcome, normal_form};
 use crate::schema::Signal;
 use crate::split::split;
 use crate::validate::{replace_invalid_strings, validate};
@@ -96,32 +96,12 @@ impl Request {
         })
     }
 
-    /// A request from bytes that one has been parsed from before, and that were kept unchanged.
-    ///
-    /// Nothing is looked at: bytes and `items` must be those of [`Self::bytes`] and
-    /// [`Self::items`], and what stored them must notice damage.
-    pub fn stored(signal: Signal, bytes: Bytes, items: usize) -> Self {
-        Self {
-            signal,
-            bytes,
-            items,
-            replaced_strings: 0,
-        }
-    }
-
     /// Cuts the request into requests of at most `most` items, in order; zero means no limit.
     pub fn split(self, most: usize) -> Result<Vec<Self>, WireError> {
-        self.split_after(most, most)
-    }
-
-    /// Cuts the request into requests of at most `most` items, the first of at most `first`.
-    ///
-    /// Zero means no limit.
-    pub fn split_after(self, first: usize, most: usize) -> Result<Vec<Self>, WireError> {
-        if first == 0 || most == 0 || self.items <= first {
+        if most == 0 || self.items <= most {
             return Ok(vec![self]);
         }
-        let pieces = split(&self.bytes, self.signal.request(), first, most)?;
+        let pieces = split(&self.bytes, self.signal.request(), most, most)?;
         let request = |piece: crate::split::Piece| Self {
             signal: self.signal,
             bytes: piece.bytes.into(),
@@ -131,12 +111,20 @@ impl Request {
         Ok(pieces.into_iter().map(request).collect())
     }
 
-    /// Applies edits to the attributes of every resource in the request.
-    pub fn edit_resources(&self, edits: &[Edit]) -> Result<Self, WireError> {
-        let bytes = edit_resources(&self.bytes, edits)?.into();
-        Ok(Self {
-            bytes,
-            ..self.clone()
+    /// Walks through the request, usually with [`run`](crate::pass::run), and takes over what
+    /// became of it; a request that the walk leaves alone keeps its bytes.
+    pub fn apply<E: From<WireError>>(
+        self,
+        walk: impl FnOnce(Signal, &[u8]) -> Result<Outcome, E>,
+    ) -> Result<Self, E> {
+        let outcome = walk(self.signal, &normal_form(&self.bytes, self.signal)?)?;
+        Ok(match outcome.bytes {
+            None => self,
+            Some(bytes) => Self {
+                bytes: bytes.into(),
+                items: self.items.saturating_sub(outcome.dropped),
+                ..self
+            },
         })
     }
 }

@@ -275,7 +275,7 @@ static ENTITY_REF: Message = message(
         many(4, "descriptionKeys", Kind::String),
     ],
 );
-static SCOPE: Message = message(
+pub(crate) static SCOPE: Message = message(
     "InstrumentationScope",
     &[
         one(1, "name", Kind::String),
@@ -333,7 +333,7 @@ static SPAN: Message = item(
         one(16, "flags", Kind::Fixed32),
     ],
 );
-static EVENT: Message = message(
+pub(crate) static EVENT: Message = message(
     "Event",
     &[
         one(1, "timeUnixNano", Kind::Fixed64),

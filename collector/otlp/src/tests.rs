@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::edit::{Action, Edit, Literal, Source};
-use crate::{Request, Signal, WireFault, wire};
+use crate::pass::{self, Above, Level, Pass, Verdict};
+use crate::{AnyValue, Record, Request, Signal, WireError, WireFault, wire};
 
 const TRACES: &str = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},"scopeSpans":[{"scope":{"name":"lib","version":"1"},"spans":[{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","parentSpanId":"","name":"a","kind":2,"startTimeUnixNano":"1544712660000000000","endTimeUnixNano":"1544712661000000000","attributes":[{"key":"n","value":{"intValue":"-3"}},{"key":"list","value":{"arrayValue":{"values":[{"boolValue":true},{"doubleValue":1.5},{"bytesValue":"AQI="}]}}}],"events":[{"timeUnixNano":"1","name":"e"}],"status":{"message":"bad","code":2},"flags":257},{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b175","name":"b"}],"schemaUrl":"u"}]},{"scopeSpans":[{"spans":[{"name":"c"}]}]}]}"#;
 const METRICS: &str = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"g","unit":"1","gauge":{"dataPoints":[{"timeUnixNano":"1","asDouble":0.5},{"timeUnixNano":"2","asInt":"-7"},{"timeUnixNano":"3","asDouble":"NaN"}]}},{"name":"s","sum":{"dataPoints":[{"timeUnixNano":"4","asInt":"1"}],"aggregationTemporality":2,"isMonotonic":true}},{"name":"h","histogram":{"dataPoints":[{"count":"3","sum":4.5,"bucketCounts":["1","2"],"explicitBounds":[10.0],"exemplars":[{"spanId":"eee19b7ec3c1b174","asInt":"1"}],"min":1.0}],"aggregationTemporality":1}},{"name":"e","exponentialHistogram":{"dataPoints":[{"scale":-2,"positive":{"offset":-1,"bucketCounts":["18446744073709551615","0"]}}]}},{"name":"q","summary":{"dataPoints":[{"quantileValues":[{"quantile":0.5,"value":2.0}]}]}}]}]}]}"#;
@@ -118,7 +118,7 @@ fn exercise(signal: Signal, bytes: Bytes) {
     };
     let written = request.to_json().unwrap();
     serde_json::from_slice::<serde::de::IgnoredAny>(&written).unwrap();
-    let edited = request.edit_resources(&edits()).unwrap();
+    let edited = scribbled(request.clone());
     let again = Request::parse(signal, edited.bytes().clone()).unwrap();
     assert_eq!(again.items(), request.items());
     let pieces = request.clone().split(1).unwrap();
@@ -243,43 +243,71 @@ fn a_split_repeats_what_stands_above() {
     assert_eq!(parse(Signal::Traces, TRACES).split(0).unwrap().len(), 1);
 }
 
-fn edits() -> Vec<Edit> {
-    let literal = |text: &str| Source::Literal(Literal::String(text.to_owned()));
-    let edit = |key: &str, action| Edit {
-        key: key.to_owned(),
-        action,
-    };
-    vec![
-        edit("service.name", Action::Insert(literal("ignored"))),
-        edit("absent", Action::Update(literal("ignored"))),
-        edit("env", Action::Upsert(literal("prod"))),
-        edit(
-            "copy",
-            Action::Upsert(Source::Attribute("service.name".to_owned())),
-        ),
-        edit(
-            "service.name",
-            Action::Update(Source::Literal(Literal::Int(-1))),
-        ),
-        edit("on", Action::Insert(Source::Literal(Literal::Bool(true)))),
-        edit(
-            "ratio",
-            Action::Insert(Source::Literal(Literal::Double(0.5))),
-        ),
-        edit("env", Action::Delete),
-        edit("env", Action::Insert(literal("stage"))),
-    ]
+/// Sets, renames and removes attributes of everything that has any, and some fields.
+struct Scribble;
+
+impl<'a> Pass<'a> for Scribble {
+    type Error = WireError;
+
+    fn level(&self) -> Level {
+        Level::Event
+    }
+
+    fn resource(&mut self, resource: &mut Record<'a>) -> Result<Verdict, WireError> {
+        scribble(resource);
+        Ok(Verdict::Keep)
+    }
+
+    fn scope(&mut self, _: &Record<'a>, scope: &mut Record<'a>) -> Result<Verdict, WireError> {
+        scribble(scope);
+        Ok(Verdict::Keep)
+    }
+
+    fn item(&mut self, _: &Above<'_, 'a>, item: &mut Record<'a>) -> Result<Verdict, WireError> {
+        scribble(item);
+        Ok(Verdict::Keep)
+    }
+
+    fn event(&mut self, _: &Above<'_, 'a>, event: &mut Record<'a>) -> Result<Verdict, WireError> {
+        scribble(event);
+        Ok(Verdict::Keep)
+    }
+}
+
+fn scribble(record: &mut Record<'_>) {
+    let place = record.find(b"service.name");
+    if let Some(place) = place {
+        record.copy_value(None, b"copy", place);
+        record.revalue(place, |out| AnyValue::Int(-1).write(out));
+    }
+    record.remove_key(b"n");
+    // 200 bytes, so that lengths need another byte.
+    let long = "x".repeat(200);
+    record.set_written(record.find(b"env"), b"env", |out| {
+        AnyValue::String(long.as_bytes()).write(out);
+    });
+    record.set_borrowed(None, b"on", b"\x10\x01");
+}
+
+fn scribbled(request: Request) -> Request {
+    request
+        .apply(|signal, source| pass::run(&mut Scribble, signal, source))
+        .unwrap()
 }
 
 #[test]
-fn edits_touch_only_the_resource() {
-    let edited = parse(Signal::Traces, TRACES)
-        .edit_resources(&edits())
-        .unwrap();
+fn edits_touch_only_what_they_name() {
+    let edited = scribbled(parse(Signal::Traces, TRACES));
     let text = json(&edited);
-    let expected = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"intValue":"-1"}},{"key":"copy","value":{"stringValue":"shop"}},{"key":"on","value":{"boolValue":true}},{"key":"ratio","value":{"doubleValue":0.5}},{"key":"env","value":{"stringValue":"stage"}}]},"scopeSpans""#;
-    assert!(text.starts_with(expected), "{text}");
-    assert!(text.ends_with(&TRACES[TRACES.len() - 40..]));
+    let long = "x".repeat(200);
+    let expected = format!(
+        r#"{{"resourceSpans":[{{"resource":{{"attributes":[{{"key":"service.name","value":{{"intValue":"-1"}}}},{{"key":"copy","value":{{"stringValue":"shop"}}}},{{"key":"env","value":{{"stringValue":"{long}"}}}},{{"key":"on","value":{{"boolValue":true}}}}]}},"scopeSpans":[{{"scope":{{"name":"lib","version":"1","attributes""#
+    );
+    assert!(text.starts_with(&expected), "{text}");
+    let parsed = Request::parse(Signal::Traces, edited.bytes().clone()).unwrap();
+    assert_eq!(json(&parsed), text);
+    assert!(!text.contains(r#""key":"n""#));
+    assert_eq!(text.matches(r#""key":"env""#).count(), 2 + 2 + 3 + 1);
 }
 
 #[test]
@@ -290,13 +318,75 @@ fn unknown_fields_survive_an_edit() {
     let entry = [&[10, 6][..], &resource, &unknown].concat();
     let request = [&[10, entry.len() as u8][..], &entry, &unknown].concat();
     let parsed = Request::parse(Signal::Traces, request.into()).unwrap();
-    let edited = parsed.edit_resources(&edits()[2..3]).unwrap();
+    let edited = scribbled(parsed);
     let survived = edited
         .bytes()
         .windows(6)
         .filter(|window| *window == unknown)
         .count();
     assert_eq!(survived, 3);
+}
+
+/// Drops every other item, and what is empty then.
+struct Halve(bool);
+
+impl<'a> Pass<'a> for Halve {
+    type Error = WireError;
+
+    fn level(&self) -> Level {
+        Level::Item
+    }
+
+    fn prunes(&self) -> bool {
+        true
+    }
+
+    fn item(&mut self, _: &Above<'_, 'a>, _: &mut Record<'a>) -> Result<Verdict, WireError> {
+        self.0 = !self.0;
+        Ok(if self.0 { Verdict::Keep } else { Verdict::Drop })
+    }
+}
+
+#[test]
+fn what_is_empty_goes_with_its_last_item() {
+    let halved = |signal, text, first| {
+        parse(signal, text)
+            .apply(|signal, source| pass::run(&mut Halve(first), signal, source))
+            .unwrap()
+    };
+    let traces = halved(Signal::Traces, TRACES, true);
+    assert_eq!(traces.items(), 1);
+    let text = json(&traces);
+    assert!(
+        text.contains(r#""name":"b""#) && !text.contains(r#""name":"c""#),
+        "{text}"
+    );
+    assert_eq!(text.matches("scopeSpans").count(), 1);
+    let metrics = halved(Signal::Metrics, METRICS, false);
+    assert_eq!(metrics.items(), 4);
+    assert!(!json(&metrics).contains(r#""name":"s""#));
+    let logs = halved(Signal::Logs, LOGS, true);
+    assert_eq!((logs.items(), logs.bytes().len()), (0, 0));
+    let whole = parse(Signal::Logs, LOGS);
+    let kept = halved(Signal::Logs, LOGS, false);
+    assert_eq!(kept.bytes(), whole.bytes());
+}
+
+#[test]
+fn a_resource_that_is_repeated_or_comes_last_is_edited_once() {
+    let resource = [10, 5, 10, 3, 10, 1, b'a'];
+    let scopes = [18, 2, 18, 0];
+    let entry = [&resource[..], &scopes, &resource].concat();
+    let request = [&[10, entry.len() as u8][..], &entry].concat();
+    let edited = scribbled(Request::parse(Signal::Logs, request.into()).unwrap());
+    let text = json(&edited);
+    assert_eq!(edited.items(), 1);
+    assert!(
+        text.starts_with(
+            r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"a"},{"key":"a"},{"key":"env""#
+        ),
+        "{text}"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! In: a batch. Out: the batch, changed, held back or refused.
 //! Invariant: only a processor that must wait is a task.
 
+pub mod attributes;
 pub mod batch;
 pub mod memory_limiter;
 pub mod resource;

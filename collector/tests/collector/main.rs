@@ -7,7 +7,6 @@
 
 mod answers;
 mod configuration;
-mod durable;
 mod flow;
 mod harness;
 mod startup;

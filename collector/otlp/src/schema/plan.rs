@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) steps: [Step; 256],
     /// By field number, as far as tags of one byte go.
     pub(crate) inner: [Option<&'static Message>; 16],
+    /// The number of the field that holds attributes; zero when there is none.
+    pub(crate) attributes: u32,
 }
 
 impl Plan {
@@ -47,6 +49,7 @@ impl Plan {
         let mut plan = Self {
             steps: [Step::Rare; 256],
             inner: [None; 16],
+            attributes: 0,
         };
         let mut index = 0;
         while index < fields.len() {
@@ -59,7 +62,11 @@ impl Plan {
             let (wire_type, step) = match field.kind {
                 Kind::Message(inner) => {
                     plan.inner[field.number as usize] = Some(inner);
-                    (2, step_into(field.name))
+                    let step = step_into(field.name);
+                    if matches!(step, Step::KeyValue) {
+                        plan.attributes = field.number;
+                    }
+                    (2, step)
                 }
                 Kind::String => (2, Step::String),
                 Kind::Bytes => (2, Step::Bytes),

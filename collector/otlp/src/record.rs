@@ -1,0 +1,505 @@
+//! One message whose fields are indexed once, to be read and edited any number of times.
+//!
+//! In: a message's place in a validated request. Out: its fields and attributes as they are
+//! after the edits made so far, and the edits as changes to the bytes.
+//! Invariant: a field that nobody edited is never rewritten, and keeps its place.
+
+use crate::any_value::AnyValue;
+use crate::error::WireError;
+use crate::parts::{Part, Parts};
+use crate::rewrite::{Rewriter, varint_width};
+use crate::schema::Message;
+use crate::wire::{self, write_tag, write_varint};
+
+/// One message of a request, being read and edited.
+#[derive(Debug)]
+pub struct Record<'a> {
+    source: &'a [u8],
+    start: u32,
+    end: u32,
+    message: Option<&'static Message>,
+    slots: Vec<Slot>,
+    edits: Vec<Edit<'a>>,
+    scratch: Vec<u8>,
+    changed: bool,
+}
+
+/// A field of the message, in wire order, or one that was added.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    part: Part,
+    /// Where an attribute's key stands.
+    key: (u32, u32),
+    /// Where an attribute's `AnyValue` stands.
+    value: (u32, u32),
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Kept,
+    Removed,
+    Edited(u32),
+}
+
+/// What stands in a slot instead of the source's bytes.
+#[derive(Clone, Copy, Debug)]
+enum Edit<'a> {
+    /// An attribute.
+    Attribute { key: &'a [u8], value: Content<'a> },
+    /// A whole field, in `scratch`.
+    Field(u32, u32),
+}
+
+/// The bytes of an `AnyValue`.
+#[derive(Clone, Copy, Debug)]
+enum Content<'a> {
+    Borrowed(&'a [u8]),
+    Scratch(u32, u32),
+}
+
+/// One field of a [`Record`], as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(u32);
+
+/// A place that no attribute of the source can have.
+const NOWHERE: Part = Part {
+    number: 0,
+    wire_type: 2,
+    start: u32::MAX,
+    length: u32::MAX,
+    value: u32::MAX,
+    end: u32::MAX,
+};
+
+impl<'a> Record<'a> {
+    pub(crate) fn of(source: &'a [u8]) -> Self {
+        Self {
+            source,
+            start: 0,
+            end: 0,
+            message: None,
+            slots: Vec::with_capacity(32),
+            edits: Vec::new(),
+            scratch: Vec::new(),
+            changed: false,
+        }
+    }
+
+    /// Indexes another message, which forgets the one before.
+    pub(crate) fn load(
+        &mut self,
+        message: &'static Message,
+        start: u32,
+        end: u32,
+    ) -> Result<(), WireError> {
+        self.slots.clear();
+        self.edits.clear();
+        self.scratch.clear();
+        self.changed = false;
+        (self.start, self.end, self.message) = (start, end, Some(message));
+        let attributes = message.plan.attributes;
+        let mut parts = Parts::of(self.source, start, end);
+        while let Some(part) = parts.next_part()? {
+            let mut slot = Slot {
+                part,
+                key: (0, 0),
+                value: (0, 0),
+                state: State::Kept,
+            };
+            if part.number == attributes && part.wire_type == 2 {
+                self.index_attribute(&mut slot)?;
+            }
+            self.slots.push(slot);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn index_attribute(&mut self, slot: &mut Slot) -> Result<(), WireError> {
+        let (start, end) = (slot.part.value, slot.part.end);
+        let pair = &self.source[start as usize..end as usize];
+        if let [0x0a, key_length @ ..0x80, after @ ..] = pair
+            && let Some((_, [0x12, value_length @ ..0x80, value @ ..])) =
+                after.split_at_checked(usize::from(*key_length))
+            && usize::from(*value_length) == value.len()
+        {
+            slot.key = (start + 2, start + 2 + u32::from(*key_length));
+            slot.value = (end - value.len() as u32, end);
+            return Ok(());
+        }
+        let mut parts = Parts::of(self.source, start, end);
+        let mut values = 0;
+        while let Some(part) = parts.next_part()? {
+            match (part.number, part.wire_type) {
+                (1, 2) => slot.key = (part.value, part.end),
+                (2, 2) => {
+                    slot.value = (part.value, part.end);
+                    values += 1;
+                }
+                _ => {}
+            }
+        }
+        if values > 1 {
+            self.join_values(slot)?;
+        }
+        Ok(())
+    }
+
+    /// A value that is repeated merges, and concatenation is that merge.
+    #[cold]
+    fn join_values(&mut self, slot: &mut Slot) -> Result<(), WireError> {
+        let start = self.scratch.len() as u32;
+        let mut parts = Parts::of(self.source, slot.part.value, slot.part.end);
+        while let Some(part) = parts.next_part()? {
+            if (part.number, part.wire_type) == (2, 2) {
+                let value = &self.source[part.value as usize..part.end as usize];
+                self.scratch.extend_from_slice(value);
+            }
+        }
+        let key = &self.source[slot.key.0 as usize..slot.key.1 as usize];
+        let value = Content::Scratch(start, self.scratch.len() as u32);
+        slot.state = State::Edited(self.edits.len() as u32);
+        self.edits.push(Edit::Attribute { key, value });
+        Ok(())
+    }
+
+    /// Whether anything was edited.
+    pub fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// The message's table.
+    pub fn message(&self) -> Option<&'static Message> {
+        self.message
+    }
+
+    fn attribute_number(&self) -> u32 {
+        self.message.map_or(0, |message| message.plan.attributes)
+    }
+
+    #[inline]
+    fn key_of(&self, slot: &Slot) -> Option<&[u8]> {
+        match slot.state {
+            State::Kept if slot.key.1 != 0 => {
+                self.source.get(slot.key.0 as usize..slot.key.1 as usize)
+            }
+            State::Kept if slot.part.number == self.attribute_number() => Some(&[]),
+            State::Edited(edit) => match self.edits[edit as usize] {
+                Edit::Attribute { key, .. } => Some(key),
+                Edit::Field(..) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The first attribute with this key.
+    #[inline]
+    pub fn find(&self, key: &[u8]) -> Option<Place> {
+        let found = self
+            .slots
+            .iter()
+            .position(|slot| self.key_of(slot) == Some(key));
+        found.map(|index| Place(index as u32))
+    }
+
+    /// Every attribute, in order.
+    pub fn attributes(&self) -> impl Iterator<Item = (Place, &[u8])> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let key = self.key_of(slot)?;
+            Some((Place(index as u32), key))
+        })
+    }
+
+    /// How many attributes there are, which bounds what [`Record::nth`] takes.
+    pub fn places(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// The attribute at a place, if there is one.
+    pub fn nth(&self, place: u32) -> Option<(Place, &[u8])> {
+        let key = self.key_of(self.slots.get(place as usize)?)?;
+        Some((Place(place), key))
+    }
+
+    /// The bytes of an attribute's `AnyValue`.
+    pub fn value(&self, place: Place) -> &[u8] {
+        let Some(slot) = self.slots.get(place.0 as usize) else {
+            return &[];
+        };
+        match slot.state {
+            State::Edited(edit) => match self.edits[edit as usize] {
+                Edit::Attribute { value, .. } => self.content(value),
+                Edit::Field(..) => &[],
+            },
+            _ => &self.source[slot.value.0 as usize..slot.value.1 as usize],
+        }
+    }
+
+    /// The value of the first attribute with this key.
+    #[inline]
+    pub fn attribute(&self, key: &[u8]) -> Option<AnyValue<'_>> {
+        self.find(key).map(|place| AnyValue::of(self.value(place)))
+    }
+
+    fn content<'s>(&'s self, content: Content<'a>) -> &'s [u8] {
+        match content {
+            Content::Borrowed(bytes) => bytes,
+            Content::Scratch(start, end) => &self.scratch[start as usize..end as usize],
+        }
+    }
+
+    /// Sets an attribute's value to the bytes of an `AnyValue` that outlive the record.
+    pub fn set_borrowed(&mut self, place: Option<Place>, key: &'a [u8], value: &'a [u8]) {
+        self.set(place, key, Content::Borrowed(value));
+    }
+
+    /// Sets an attribute's value to the bytes of an `AnyValue` that `write` makes.
+    pub fn set_written(
+        &mut self,
+        place: Option<Place>,
+        key: &'a [u8],
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let start = self.scratch.len() as u32;
+        write(&mut self.scratch);
+        let end = self.scratch.len() as u32;
+        self.set(place, key, Content::Scratch(start, end));
+    }
+
+    /// Replaces the value at a place, whose key stays.
+    pub fn revalue(&mut self, place: Place, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(slot) = self.slots.get(place.0 as usize) else {
+            return;
+        };
+        let key = match slot.state {
+            State::Edited(edit) => match self.edits[edit as usize] {
+                Edit::Attribute { key, .. } => key,
+                Edit::Field(..) => return,
+            },
+            _ => &self.source[slot.key.0 as usize..slot.key.1 as usize],
+        };
+        self.set_written(Some(place), key, write);
+    }
+
+    /// Sets an attribute to the value of another attribute.
+    pub fn copy_value(&mut self, place: Option<Place>, key: &'a [u8], from: Place) {
+        let Some(slot) = self.slots.get(from.0 as usize) else {
+            return;
+        };
+        let value = match slot.state {
+            State::Edited(edit) => match self.edits[edit as usize] {
+                Edit::Attribute { value, .. } => value,
+                Edit::Field(..) => return,
+            },
+            _ => Content::Borrowed(&self.source[slot.value.0 as usize..slot.value.1 as usize]),
+        };
+        self.set(place, key, value);
+    }
+
+    fn set(&mut self, place: Option<Place>, key: &'a [u8], value: Content<'a>) {
+        self.edit(place, Edit::Attribute { key, value });
+    }
+
+    fn edit(&mut self, place: Option<Place>, edit: Edit<'a>) {
+        self.changed = true;
+        let state = State::Edited(self.edits.len() as u32);
+        self.edits.push(edit);
+        match place.and_then(|place| self.slots.get_mut(place.0 as usize)) {
+            Some(slot) => slot.state = state,
+            None => self.slots.push(Slot {
+                part: NOWHERE,
+                key: (0, 0),
+                value: (0, 0),
+                state,
+            }),
+        }
+    }
+
+    /// Removes the field or attribute at a place.
+    pub fn remove(&mut self, place: Place) {
+        if let Some(slot) = self.slots.get_mut(place.0 as usize) {
+            slot.state = State::Removed;
+            self.changed = true;
+        }
+    }
+
+    /// Removes every attribute with this key, and says whether there was one.
+    pub fn remove_key(&mut self, key: &[u8]) -> bool {
+        let mut found = false;
+        while let Some(place) = self.find(key) {
+            self.remove(place);
+            found = true;
+        }
+        found
+    }
+
+    /// The last field with this number, which is the one that counts, as it is on the wire.
+    pub fn field(&self, number: u32) -> Option<wire::Value<'_>> {
+        let (_, field) = self.last(number)?;
+        wire::Fields::of(field).next()?.ok().map(|read| read.value)
+    }
+
+    /// The number in the last varint field with this number; zero when there is none.
+    pub fn varint(&self, number: u32) -> u64 {
+        match self.field(number) {
+            Some(wire::Value::Varint(value)) => value,
+            _ => 0,
+        }
+    }
+
+    /// The bytes in the last field with this number; empty when there is none.
+    pub fn bytes(&self, number: u32) -> &[u8] {
+        match self.field(number) {
+            Some(wire::Value::Bytes(value)) => value,
+            _ => &[],
+        }
+    }
+
+    /// The eight bytes in the last field with this number; zero when there is none.
+    pub fn fixed64(&self, number: u32) -> u64 {
+        match self.field(number) {
+            Some(wire::Value::Fixed64(value)) => value,
+            _ => 0,
+        }
+    }
+
+    /// A singular message below, with its repetitions merged.
+    pub fn merged(&self, number: u32) -> std::borrow::Cow<'_, [u8]> {
+        let mut bodies = self.bodies(number);
+        let Some(first) = bodies.next() else {
+            return (&[][..]).into();
+        };
+        let mut merged = std::borrow::Cow::Borrowed(first);
+        for body in bodies {
+            merged.to_mut().extend_from_slice(body);
+        }
+        merged
+    }
+
+    /// The bytes of every field with this number, in order.
+    pub fn bodies(&self, number: u32) -> impl Iterator<Item = &[u8]> {
+        self.slots.iter().filter_map(move |slot| {
+            let field = self.raw(slot, number)?;
+            match wire::Fields::of(field).next()?.ok()?.value {
+                wire::Value::Bytes(body) => Some(body),
+                _ => None,
+            }
+        })
+    }
+
+    fn last(&self, number: u32) -> Option<(Place, &[u8])> {
+        let mut found = None;
+        for (index, slot) in self.slots.iter().enumerate() {
+            if let Some(field) = self.raw(slot, number) {
+                found = Some((Place(index as u32), field));
+            }
+        }
+        found
+    }
+
+    /// The whole field in a slot, if it has this number and is no edited attribute.
+    #[inline]
+    fn raw(&self, slot: &Slot, number: u32) -> Option<&[u8]> {
+        if slot.part.number != number {
+            return None;
+        }
+        match slot.state {
+            State::Kept => Some(&self.source[slot.part.start as usize..slot.part.end as usize]),
+            State::Edited(edit) => match self.edits[edit as usize] {
+                Edit::Field(start, end) => Some(&self.scratch[start as usize..end as usize]),
+                Edit::Attribute { .. } => None,
+            },
+            State::Removed => None,
+        }
+    }
+
+    /// Sets a field: `write` makes all of it, with its tag; other occurrences go.
+    pub fn set_field(&mut self, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let place = self.last(number).map(|(place, _)| place);
+        self.remove_field(number);
+        let start = self.scratch.len() as u32;
+        write(&mut self.scratch);
+        let end = self.scratch.len() as u32;
+        self.edit(place, Edit::Field(start, end));
+        let index = place.map_or(self.slots.len() - 1, |place| place.0 as usize);
+        self.slots[index].part.number = number;
+    }
+
+    /// Removes every field with this number.
+    pub fn remove_field(&mut self, number: u32) {
+        for slot in &mut self.slots {
+            if slot.part.number == number && slot.state != State::Removed {
+                slot.state = State::Removed;
+                self.changed = true;
+            }
+        }
+    }
+
+    /// Where the parts stand that were not edited, to walk into those that hold items.
+    pub(crate) fn kept(&self, index: usize) -> Option<(Part, bool)> {
+        let slot = self.slots.get(index)?;
+        Some((slot.part, slot.state == State::Kept))
+    }
+
+    /// Writes the edits of one slot.
+    pub(crate) fn flush_slot(&self, index: usize, rewriter: &mut Rewriter<'a>) {
+        let Some(slot) = self.slots.get(index) else {
+            return;
+        };
+        let (start, end) = match slot.part.start {
+            u32::MAX => (self.end, self.end),
+            start => (start, slot.part.end),
+        };
+        match slot.state {
+            State::Kept => {}
+            State::Removed if start == end => {}
+            State::Removed => rewriter.remove(start, end),
+            // What only had to be joined to be read stands in the source as well.
+            State::Edited(_) if !self.changed => {}
+            State::Edited(edit) => self.write_edit(edit, rewriter.replace(start, end)),
+        }
+    }
+
+    /// Writes all edits into the message, which the rewriter has entered.
+    pub(crate) fn flush(&self, rewriter: &mut Rewriter<'a>) {
+        if self.changed {
+            for index in 0..self.slots.len() {
+                self.flush_slot(index, rewriter);
+            }
+        }
+    }
+
+    /// Writes the message as it is now.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        for slot in &self.slots {
+            match slot.state {
+                State::Removed => {}
+                State::Kept => out.extend_from_slice(
+                    &self.source[slot.part.start as usize..slot.part.end as usize],
+                ),
+                State::Edited(edit) => self.write_edit(edit, out),
+            }
+        }
+    }
+
+    fn write_edit(&self, edit: u32, out: &mut Vec<u8>) {
+        match self.edits[edit as usize] {
+            Edit::Field(start, end) => {
+                out.extend_from_slice(&self.scratch[start as usize..end as usize]);
+            }
+            Edit::Attribute { key, value } => {
+                let value = self.content(value);
+                let length = 2
+                    + varint_width(key.len())
+                    + key.len()
+                    + varint_width(value.len())
+                    + value.len();
+                write_tag(out, self.attribute_number(), 2);
+                write_varint(out, length as u64);
+                wire::write_bytes(out, 1, key);
+                wire::write_bytes(out, 2, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Actions on attributes, shared by the `resource` and the `attributes` processor.
+//!
+//! In: a record and a list of [`Edit`]s. Out: the record with its attributes edited, in order.
+//! Invariant: what an action removes or hashes is removed or hashed wherever its key stands, also
+//! when a key is there twice; other actions take the first.
+
+mod config;
+#[cfg(test)]
+mod tests;
+
+use collector_otlp::{AnyValue, Place, Record};
+use regex::bytes::Regex;
+use sha2::{Digest, Sha256};
+
+pub use config::read;
+pub(crate) use config::{literal, scalar};
+
+/// A change to one attribute, or to those that match a pattern.
+#[derive(Clone, Debug)]
+pub struct Edit {
+    /// The attribute's key; empty when only the pattern counts.
+    pub key: String,
+    /// Which other keys are concerned, when removing and hashing.
+    pub pattern: Option<Regex>,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What an [`Edit`] does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Adds the attribute if it is absent.
+    Insert(Source),
+    /// Sets the attribute if it is present.
+    Update(Source),
+    /// Sets the attribute, present or not.
+    Upsert(Source),
+    /// Removes the attribute.
+    Delete,
+    /// Replaces the value by its SHA-256, as hexadecimal text.
+    Hash,
+    /// Sets an attribute for each named group of the pattern that the value matches.
+    Extract(Extraction),
+    /// Changes the type of the value.
+    Convert(Target),
+}
+
+/// Where an attribute's new value comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// The bytes of an `AnyValue` from the configuration.
+    Literal(Vec<u8>),
+    /// The value of another attribute; nothing happens if it is absent.
+    Attribute(String),
+}
+
+/// A pattern and the attributes that its groups set.
+#[derive(Clone, Debug)]
+pub struct Extraction {
+    /// The pattern, all of whose groups are named.
+    pub pattern: Regex,
+    /// The names of the groups, from the first.
+    pub names: Vec<String>,
+}
+
+/// The type to convert to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An integer.
+    Int,
+    /// A floating-point number.
+    Double,
+    /// A string.
+    String,
+}
+
+/// Applies `edits` in order.
+pub fn apply<'a>(edits: &'a [Edit], record: &mut Record<'a>) {
+    for edit in edits {
+        edit.apply(record);
+    }
+}
+
+impl Edit {
+    fn apply<'a>(&'a self, record: &mut Record<'a>) {
+        match &self.action {
+            Action::Insert(source) => {
+                if record.find(self.key.as_bytes()).is_none() {
+                    self.set(record, None, source);
+                }
+            }
+            Action::Update(source) => {
+                if let Some(place) = record.find(self.key.as_bytes()) {
+                    self.set(record, Some(place), source);
+                }
+            }
+            Action::Upsert(source) => {
+                let place = record.find(self.key.as_bytes());
+                self.set(record, place, source);
+            }
+            Action::Delete => self.each(record, |record, place| record.remove(place)),
+            Action::Hash => self.each(record, hash),
+            Action::Extract(extraction) => self.extract(record, extraction),
+            Action::Convert(target) => {
+                if let Some(place) = record.find(self.key.as_bytes()) {
+                    convert(record, place, *target);
+                }
+            }
+        }
+    }
+
+    fn set<'a>(&'a self, record: &mut Record<'a>, place: Option<Place>, source: &'a Source) {
+        let key = self.key.as_bytes();
+        match source {
+            Source::Literal(value) => match place {
+                // What is set to what it is already stays as it is, and costs no copy.
+                Some(place) if record.value(place) == value.as_slice() => {}
+                _ => record.set_borrowed(place, key, value),
+            },
+            Source::Attribute(from) => {
+                if let Some(from) = record.find(from.as_bytes()) {
+                    record.copy_value(place, key, from);
+                }
+            }
+        }
+    }
+
+    fn each<'a>(&self, record: &mut Record<'a>, act: impl Fn(&mut Record<'a>, Place)) {
+        for place in 0..record.places() {
+            let Some((place, key)) = record.nth(place) else {
+                continue;
+            };
+            let named = !self.key.is_empty() && key == self.key.as_bytes();
+            if named || self.pattern.as_ref().is_some_and(|p| p.is_match(key)) {
+                act(record, place);
+            }
+        }
+    }
+
+    fn extract<'a>(&self, record: &mut Record<'a>, extraction: &'a Extraction) {
+        let Some(AnyValue::String(text)) = record.attribute(self.key.as_bytes()) else {
+            return;
+        };
+        let Some(captures) = extraction.pattern.captures(text) else {
+            return;
+        };
+        let found: Vec<Vec<u8>> = captures
+            .iter()
+            .skip(1)
+            .map(|group| group.map_or_else(Vec::new, |group| group.as_bytes().to_vec()))
+            .collect();
+        for (name, text) in extraction.names.iter().zip(found) {
+            let place = record.find(name.as_bytes());
+            let write = |out: &mut Vec<u8>| AnyValue::String(&text).write(out);
+            record.set_written(place, name.as_bytes(), write);
+        }
+    }
+}
+
+/// Puts the SHA-256 of a value in its place; what has no bytes of its own becomes empty text.
+fn hash(record: &mut Record<'_>, place: Place) {
+    let digest = match AnyValue::of(record.value(place)) {
+        AnyValue::String([]) => None,
+        AnyValue::String(text) => Some(Sha256::digest(text)),
+        AnyValue::Bool(flag) => Some(Sha256::digest([u8::from(flag)])),
+        AnyValue::Int(number) => Some(Sha256::digest(number.to_le_bytes())),
+        AnyValue::Double(number) => Some(Sha256::digest(number.to_le_bytes())),
+        AnyValue::Empty | AnyValue::Array(_) | AnyValue::Map(_) | AnyValue::Bytes(_) => None,
+    };
+    let mut text = [0; 64];
+    let text: &[u8] = match &digest {
+        Some(digest) => {
+            for (pair, byte) in text.chunks_exact_mut(2).zip(digest.iter()) {
+                pair[0] = HEXADECIMAL[usize::from(byte >> 4)];
+                pair[1] = HEXADECIMAL[usize::from(byte & 15)];
+            }
+            &text
+        }
+        None => &[],
+    };
+    record.revalue(place, |out| AnyValue::String(text).write(out));
+}
+
+const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
+
+/// Converts a value; what cannot be converted stays as it is.
+fn convert(record: &mut Record<'_>, place: Place, target: Target) {
+    let value = AnyValue::of(record.value(place));
+    let converted = match (target, value) {
+        (Target::String, AnyValue::String(_))
+        | (Target::Int, AnyValue::Int(_))
+        | (Target::Double, AnyValue::Double(_)) => return,
+        (Target::String, value) => {
+            let text = value.text().into_owned();
+            return record.revalue(place, |out| AnyValue::String(&text).write(out));
+        }
+        (Target::Int, AnyValue::Double(number)) => AnyValue::Int(number as i64),
+        (Target::Int, AnyValue::Bool(flag)) => AnyValue::Int(i64::from(flag)),
+        (Target::Int, AnyValue::String(text)) => match parsed(text) {
+            Some(number) => AnyValue::Int(number),
+            None => return,
+        },
+        (Target::Double, AnyValue::Int(number)) => AnyValue::Double(number as f64),
+        (Target::Double, AnyValue::Bool(flag)) => AnyValue::Double(f64::from(u8::from(flag))),
+        (Target::Double, AnyValue::String(text)) => match parsed(text) {
+            Some(number) => AnyValue::Double(number),
+            None => return,
+        },
+        _ => return,
+    };
+    record.revalue(place, |out| converted.write(out));
+}
+
+fn parsed<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
