@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use collector_otlp::Request;
 
+use crate::budget::Reservation;
+
 /// A request, and what came along with it.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -14,6 +16,8 @@ pub struct Batch {
     pub request: Request,
     /// What its sender said beside it.
     pub metadata: Metadata,
+    /// The memory that the telemetry was given, until the last clone is dropped.
+    pub reservation: Reservation,
 }
 
 impl From<Request> for Batch {
@@ -21,6 +25,7 @@ impl From<Request> for Batch {
         Self {
             request,
             metadata: Metadata::default(),
+            reservation: Reservation::default(),
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::batch::Batch;
+use crate::budget::Budget;
 use crate::config::Section;
 use crate::pipeline::{Output, SendingSettings};
 use crate::telemetry::Registry;
@@ -95,6 +96,8 @@ pub struct Context {
     pub id: ComponentId,
     /// Where its metrics go.
     pub registry: Arc<Registry>,
+    /// The memory that telemetry may take.
+    pub budget: Arc<Budget>,
 }
 
 /// Why a component could not start: one line that names it and what it wanted.

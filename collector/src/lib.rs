@@ -4,6 +4,7 @@
 //!
 //! - [`config`]: otelcol YAML to a typed configuration; every error at once
 //! - [`batch`]: a request on its way, with what came along with it
+//! - [`budget`]: the memory that telemetry in flight may take
 //! - [`component`]: what a component is, and the tables of all of them
 //! - [`receiver`], [`processor`], [`exporter`], [`extension`]: a folder per component
 //! - [`pipeline`]: builds the graph once; queues, retries, the order of shutdown
@@ -15,6 +16,7 @@
 //! well is delivered, held in a queue, or its loss is logged.
 
 pub mod batch;
+pub mod budget;
 pub mod cli;
 pub mod component;
 pub mod config;

@@ -1,112 +1,129 @@
-//! Bodies: read up to a limit, compressed and decompressed.
+//! HTTP bodies, read into memory that was reserved before.
 //!
-//! In: bytes from the network. Out: whole bodies no longer than the caller allows.
-//! Invariant: at most `limit` bytes are ever held, before and after decompression.
+//! In: a body from the network. Out: its bytes, with the lease that covers them.
+//! Invariant: no more is held than the lease says, and never more than the limit; a body that
+//! does not arrive in time is given up.
 
-use std::io::{Read, Write};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use flate2::Compression;
-use flate2::read::MultiGzDecoder;
-use flate2::write::GzEncoder;
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
+use tokio::time::{Instant, timeout_at};
 
-/// Why a body could not be had.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
-    /// More bytes than allowed.
-    #[error("larger than {limit} bytes")]
-    TooLarge {
-        /// What is allowed.
-        limit: usize,
-    },
-    /// The connection broke.
-    #[error("the connection broke: {0}")]
-    Broken(String),
-    /// Not gzip, or truncated.
-    #[error("not valid gzip: {0}")]
-    Gzip(String),
+use super::compression::BodyError;
+use crate::budget::{Lease, Refused};
+
+/// What a request takes beside its body, in bytes.
+pub const REQUEST_BYTES: usize = 2 << 10;
+
+/// How long nothing may come.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How slow a body may come, in bytes a second, after [`STALL_TIMEOUT`].
+const SLOWEST_BYTES: u64 = 16 << 10;
+
+/// A single piece is kept as it came from this length on; below it, it would pin a buffer much
+/// larger than itself.
+pub(super) const KEPT_PIECE_BYTES: usize = 16 << 10;
+
+/// When a body of so many bytes must be there.
+pub(super) fn deadline(bytes: usize) -> Instant {
+    Instant::now() + STALL_TIMEOUT + Duration::from_secs(bytes as u64 / SLOWEST_BYTES)
 }
 
-/// How a body is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// Not at all.
-    Identity,
-    /// gzip.
-    Gzip,
+impl From<Refused> for BodyError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NoRoom => Self::NoRoom,
+            Refused::TooLarge => Self::TooLarge { limit: 0 },
+        }
+    }
 }
 
-/// Reads a body whole.
-pub async fn read_body<B>(mut body: B, limit: usize) -> Result<Bytes, BodyError>
+/// Reads a body whole: reserves what Content-Length says, or piece by piece without it.
+pub async fn read_body<B>(mut body: B, limit: usize, lease: &mut Lease) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let mut first = Bytes::new();
-    let mut joined = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
+    let announced = body.size_hint().exact();
+    let announced = announced.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    if announced.is_some_and(|bytes| bytes > limit) {
+        return Err(BodyError::TooLarge { limit });
+    }
+    lease.grow(announced.unwrap_or(0)).await?;
+    let mut out = Vec::new();
+    let mut reserved = announced.unwrap_or(0);
+    let whole_by = deadline(announced.unwrap_or(limit));
+    loop {
+        let stalled_by = whole_by.min(Instant::now() + STALL_TIMEOUT);
+        let frame = timeout_at(stalled_by, body.frame()).await;
+        let frame = match frame.map_err(|_| BodyError::Stalled)? {
+            None => return Ok(out.into()),
+            Some(Err(error)) => return Err(BodyError::Broken(error.to_string())),
+            Some(Ok(frame)) => frame,
+        };
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        if first.len() + joined.len() + data.len() > limit {
+        let length = out.len() + data.len();
+        if length > limit {
             return Err(BodyError::TooLarge { limit });
         }
-        // A body of one frame is the common case, and needs no copy.
-        if first.is_empty() && joined.is_empty() {
-            first = data;
-        } else {
-            joined.extend_from_slice(&std::mem::take(&mut first));
-            joined.extend_from_slice(&data);
+        if announced == Some(data.len()) && data.len() >= KEPT_PIECE_BYTES {
+            return Ok(data);
         }
+        if length > reserved {
+            // Doubling keeps the copies that growing makes few.
+            let more = length.max(2 * reserved).min(limit) - reserved;
+            lease.grow(more).await?;
+            reserved += more;
+        }
+        out.reserve_exact(reserved - out.len());
+        out.extend_from_slice(&data);
     }
-    Ok(if joined.is_empty() {
-        first
-    } else {
-        joined.freeze()
-    })
-}
-
-/// Decompresses up to `limit` bytes.
-pub fn gunzip(bytes: &[u8], limit: usize) -> Result<Bytes, BodyError> {
-    let mut out = Vec::new();
-    let mut reader = MultiGzDecoder::new(bytes).take(limit as u64 + 1);
-    reader
-        .read_to_end(&mut out)
-        .map_err(|error| BodyError::Gzip(error.to_string()))?;
-    if out.len() > limit {
-        return Err(BodyError::TooLarge { limit });
-    }
-    Ok(out.into())
-}
-
-/// Compresses, at the level that favours speed.
-pub fn gzip(bytes: &[u8]) -> Bytes {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
-    // Writing to memory cannot fail.
-    let _ = encoder.write_all(bytes);
-    encoder.finish().unwrap_or_default().into()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
 
-    #[test]
-    fn gzip_comes_back_within_its_limit() {
-        let text = vec![b'a'; 10_000];
-        let small = gzip(&text);
-        assert_eq!(gunzip(&small, 10_000).unwrap(), text);
-        assert_eq!(
-            gunzip(&small, 9_999),
-            Err(BodyError::TooLarge { limit: 9_999 })
-        );
-        assert!(matches!(
-            gunzip(&small[..small.len() - 1], 10_000),
-            Err(BodyError::Gzip(_))
-        ));
-        assert!(matches!(gunzip(b"plain", 10_000), Err(BodyError::Gzip(_))));
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::budget::Budget;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_reserved_before_it_is_read() {
+        let budget = Arc::new(Budget::of(1 << 20));
+        let account = budget.account();
+        let text = Bytes::from(vec![7; 600_000]);
+        let mut first = account.lease();
+        let read = read_body(Full::new(text.clone()), 1 << 20, &mut first).await;
+        assert_eq!(read.unwrap(), text);
+        assert_eq!(budget.used(), 600_000);
+        let mut second = account.lease();
+        let read = read_body(Full::new(text.clone()), 1 << 20, &mut second).await;
+        assert_eq!(read, Err(BodyError::NoRoom));
+        let read = read_body(Full::new(text), 500_000, &mut second).await;
+        assert_eq!(read, Err(BodyError::TooLarge { limit: 500_000 }));
+        let stalled = read_body(Pending, 10, &mut second).await;
+        assert_eq!(stalled, Err(BodyError::Stalled));
+    }
+
+    /// A body that never comes.
+    struct Pending;
+
+    impl Body for Pending {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+            std::task::Poll::Pending
+        }
     }
 }

@@ -1,63 +1,76 @@
 //! Listeners and the connections that come in through them.
 //!
-//! In: an address and a function from request to response. Out: a [`Server`] at work.
-//! Invariant: after `stop` no connection is accepted, requests in flight are answered, HTTP/2
-//! peers have been sent GOAWAY, and nothing outlives the deadline.
+//! In: an address, and something that [`Speak`]s a protocol. Out: a [`Server`] at work.
+//! Invariant: after `stop` no connection is accepted, and nothing outlives the deadline.
 
-use std::convert::Infallible;
 use std::future::Future;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use super::Body;
+use super::tls::ServerTls;
+use crate::budget::{Account, Budget};
 use crate::component::StartError;
 
 /// How many connections one listener keeps open.
 const MAX_CONNECTIONS: usize = 10_000;
 
+/// What a connection takes by itself, with nothing in flight, in bytes.
+pub(super) const CONNECTION_BYTES: usize = 32 << 10;
+
 /// How long a client may take for its TLS handshake or its HTTP/1 headers.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a listener speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1, or HTTP/2 with prior knowledge or by ALPN.
-    Http,
-    /// HTTP/2 only.
-    Grpc,
+/// Something that connections come in through.
+#[derive(Debug)]
+pub enum Listener {
+    /// A TCP port.
+    Tcp(TcpListener),
+    /// A Unix socket, whose file goes when the listener does.
+    Unix(UnixListener, SocketFile),
 }
 
-/// How a listener treats its connections.
-#[derive(Clone)]
-pub struct ServerSettings {
-    /// What it speaks.
-    pub protocol: Protocol,
-    /// TLS, if any.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// HTTP/2 requests at a time on one connection.
-    pub max_concurrent_streams: Option<u32>,
-}
+/// The file of a Unix socket, removed at the end.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
 
-impl ServerSettings {
-    /// Plain text, with the library's limits.
-    pub fn of(protocol: Protocol) -> Self {
-        Self {
-            protocol,
-            tls: None,
-            max_concurrent_streams: None,
-        }
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody may have removed it before.
+        let _ = std::fs::remove_file(&self.0);
     }
+}
+
+/// A connection's bytes.
+#[derive(Debug)]
+pub(super) enum Socket {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+/// A protocol that servers speak.
+pub(super) trait Speak: Send + Sync + 'static {
+    /// Serves one connection until it ends, gracefully once `stop` holds true.
+    fn speak<I>(
+        self: Arc<Self>,
+        io: I,
+        account: Arc<Account>,
+        stop: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 }
 
 /// A listener at work.
@@ -68,7 +81,7 @@ pub struct Server {
 }
 
 /// Binds `address`; the error names `component` and the address.
-pub async fn bind(component: &str, address: &str) -> Result<TcpListener, StartError> {
+pub async fn bind(component: &str, address: &str) -> Result<Listener, StartError> {
     // Go reads ":4317" as every address of the machine.
     let bound = match address.strip_prefix(':') {
         Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
@@ -77,27 +90,64 @@ pub async fn bind(component: &str, address: &str) -> Result<TcpListener, StartEr
         },
         None => TcpListener::bind(address).await,
     };
-    bound.map_err(|error| {
-        let why = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "the address is in use by another process".to_owned(),
-            _ => error.to_string(),
-        };
-        let message = format!("cannot listen on {address}: {why}");
-        StartError {
-            component: component.to_owned(),
-            message,
-        }
-    })
+    bound
+        .map(Listener::Tcp)
+        .map_err(|error| cannot_listen(component, address, &error))
 }
 
-/// Accepts connections and answers their requests with `handler`.
-pub fn serve<H, F>(listener: TcpListener, settings: ServerSettings, handler: H) -> Server
-where
-    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
-{
+/// Binds a Unix socket at `path`, in place of one that nobody listens on any more.
+pub async fn bind_unix(component: &str, path: &str) -> Result<Listener, StartError> {
+    let file = Path::new(path);
+    let bound = match UnixListener::bind(file) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            match UnixStream::connect(file).await {
+                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(file).and_then(|()| UnixListener::bind(file))
+                }
+                _ => Err(error),
+            }
+        }
+        bound => bound,
+    };
+    bound
+        .map(|listener| Listener::Unix(listener, SocketFile(file.to_owned())))
+        .map_err(|error| cannot_listen(component, path, &error))
+}
+
+fn cannot_listen(component: &str, address: &str, error: &io::Error) -> StartError {
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => "the address is in use by another process".to_owned(),
+        _ => error.to_string(),
+    };
+    StartError {
+        component: component.to_owned(),
+        message: format!("cannot listen on {address}: {why}"),
+    }
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Only latency is lost when this fails.
+                let _ = stream.set_nodelay(true);
+                Ok(Socket::Tcp(stream))
+            }
+            Self::Unix(listener, _) => Ok(Socket::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+/// Accepts connections and speaks with them.
+pub(super) fn start<S: Speak>(
+    listener: Listener,
+    tls: Option<ServerTls>,
+    budget: Arc<Budget>,
+    protocol: S,
+) -> Server {
     let (stopping, stop) = watch::channel(false);
-    let accepting = tokio::spawn(accept(listener, settings, handler, stop));
+    let accepting = tokio::spawn(accept(listener, tls, budget, Arc::new(protocol), stop));
     Server {
         stopping,
         accepting,
@@ -124,16 +174,13 @@ impl Server {
     }
 }
 
-async fn accept<H, F>(
-    listener: TcpListener,
-    settings: ServerSettings,
-    handler: H,
+async fn accept<S: Speak>(
+    listener: Listener,
+    tls: Option<ServerTls>,
+    budget: Arc<Budget>,
+    protocol: Arc<S>,
     mut stop: watch::Receiver<bool>,
-) -> JoinSet<()>
-where
-    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
-{
+) -> JoinSet<()> {
     let mut connections = JoinSet::new();
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -146,8 +193,8 @@ where
             next = next => next,
             _ = stop.changed() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let socket = match accepted {
+            Ok(socket) => socket,
             Err(error) => {
                 // Out of file descriptors, most likely: others must close first.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -155,82 +202,82 @@ where
                 continue;
             }
         };
-        let (settings, handler, stop) = (settings.clone(), handler.clone(), stop.clone());
+        let (tls, protocol, stop) = (tls.clone(), Arc::clone(&protocol), stop.clone());
+        let account = budget.account();
         connections.spawn(async move {
             let _permit = permit;
-            connection(stream, settings, handler, stop).await;
+            let mut own = account.lease();
+            own.charge(CONNECTION_BYTES);
+            connection(socket, tls, protocol, account, stop).await;
         });
     }
     connections
 }
 
-async fn connection<H, F>(
-    stream: TcpStream,
-    settings: ServerSettings,
-    handler: H,
+async fn connection<S: Speak>(
+    socket: Socket,
+    tls: Option<ServerTls>,
+    protocol: Arc<S>,
+    account: Arc<Account>,
     stop: watch::Receiver<bool>,
-) where
-    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
-{
-    // Only latency is lost when this fails.
-    let _ = stream.set_nodelay(true);
-    let Some(tls) = settings.tls.clone() else {
-        return speak(stream, &settings, handler, stop).await;
+) {
+    let Some(tls) = tls else {
+        return protocol.speak(socket, account, stop).await;
     };
-    let handshake = TlsAcceptor::from(tls).accept(stream);
+    let handshake = TlsAcceptor::from(tls.current()).accept(socket);
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(Ok(stream)) => speak(stream, &settings, handler, stop).await,
+        Ok(Ok(stream)) => protocol.speak(stream, account, stop).await,
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
     }
 }
 
-async fn speak<S, H, F>(
-    stream: S,
-    settings: &ServerSettings,
-    handler: H,
-    mut stop: watch::Receiver<bool>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
-{
-    let service = service_fn(move |request| {
-        let answer = handler(request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
-        .max_concurrent_streams(settings.max_concurrent_streams.unwrap_or(1000))
-        .keep_alive_interval(Duration::from_secs(60))
-        .keep_alive_timeout(Duration::from_secs(20));
-    if settings.protocol == Protocol::Grpc {
-        builder = builder.http2_only();
-    }
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let stopped = async { drop(stop.wait_for(|stopping| *stopping).await) };
-    let finished = tokio::select! {
-        result = connection.as_mut() => Some(result),
-        () = stopped => None,
-    };
-    let result = match finished {
-        Some(result) => result,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            connection.as_mut().await
+/// Calls the method of whichever stream it is.
+macro_rules! of_either {
+    ($socket:expr, $stream:ident => $call:expr) => {
+        match $socket {
+            Socket::Tcp($stream) => $call,
+            Socket::Unix($stream) => $call,
         }
     };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection ended badly");
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        of_either!(self.get_mut(), stream => Pin::new(stream).poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        of_either!(self.get_mut(), stream => Pin::new(stream).poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        of_either!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(context, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        of_either!(self, stream => stream.is_write_vectored())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        of_either!(self.get_mut(), stream => Pin::new(stream).poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        of_either!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(context))
     }
 }

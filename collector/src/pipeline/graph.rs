@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
 
 use super::{Output, Sender, SendingSettings};
+use crate::budget::Budget;
 use crate::component::{
     BuildExporter, BuildExtension, BuildProcessor, BuildReceiver, BuiltExporter, ComponentId,
     Context, Exporter, Outputs, Readiness, RunningExtension, RunningReceiver, Sink, Stage,
@@ -45,6 +46,7 @@ pub struct Running {
 struct Start<'c> {
     running: Running,
     registry: Arc<Registry>,
+    budget: Arc<Budget>,
     service: &'c Service,
 }
 
@@ -75,6 +77,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let mut start = Start {
         running,
         registry: Arc::default(),
+        budget: Arc::default(),
         service: &service,
     };
     start.show(extensions).await?;
@@ -90,6 +93,7 @@ impl<'c> Start<'c> {
         Context {
             id: id.clone(),
             registry: Arc::clone(&self.registry),
+            budget: Arc::clone(&self.budget),
         }
     }
 
@@ -155,7 +159,13 @@ impl<'c> Start<'c> {
                 sinks.push(Arc::clone(sender));
             }
             let waiting = &mut self.running.waiting;
-            let output = chain(pipeline, processors, sinks, &self.registry, waiting)?;
+            let (registry, budget) = (&self.registry, &self.budget);
+            let context = |id: &ComponentId| Context {
+                id: id.clone(),
+                registry: Arc::clone(registry),
+                budget: Arc::clone(budget),
+            };
+            let output = chain(pipeline, processors, sinks, &context, waiting)?;
             inputs.push((pipeline, Arc::new(output)));
         }
         self.running.senders.extend(senders.into_values());
@@ -190,7 +200,7 @@ fn chain(
     pipeline: &PipelineConfig,
     processors: &[Defined<Arc<dyn BuildProcessor>>],
     sinks: Vec<Arc<dyn Sink>>,
-    registry: &Arc<Registry>,
+    context: &dyn Fn(&ComponentId) -> Context,
     waiting: &mut Vec<Vec<Arc<dyn Sink>>>,
 ) -> Result<Output, StartError> {
     let mut output = Output {
@@ -202,11 +212,7 @@ fn chain(
         let Some(defined) = processors.iter().find(|defined| defined.id == *id) else {
             continue;
         };
-        let context = Context {
-            id: id.clone(),
-            registry: Arc::clone(registry),
-        };
-        match defined.build.build(&context, pipeline.signal)? {
+        match defined.build.build(&context(id), pipeline.signal)? {
             Stage::Function(function) => output.processors.insert(0, function),
             Stage::Waiting(start) => {
                 let sink = start(output);

@@ -12,8 +12,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use collector::network::client::{Answer, HttpClient, KeepAlive};
-use collector::network::{Encoding, Protocol, grpc, gzip, tls::ClientTls};
+use collector::network::client::{HttpClient, HttpClientSettings};
+use collector::network::compression::compress;
+use collector::network::grpc::KeepAlive;
+use collector::network::tls::ClientTls;
+use collector::network::{Answer, Encoding, Protocol, grpc};
 use collector::receiver::otlp::export_path;
 use collector_otlp::{Request, Signal};
 use http_body_util::Full;
@@ -150,16 +153,13 @@ pub(crate) enum Format {
 
 /// A client with a connection of its own.
 pub(crate) fn client(protocol: Protocol) -> HttpClient {
-    let tls = ClientTls {
-        insecure: true,
-        ..ClientTls::default()
-    };
-    HttpClient::new(
+    HttpClient::new(HttpClientSettings {
         protocol,
-        tls.client_config().unwrap(),
-        DEADLINE,
-        KeepAlive::default(),
-    )
+        tls: ClientTls::plain().start().unwrap(),
+        timeout: DEADLINE,
+        keep_alive: KeepAlive::default(),
+        proxy: None,
+    })
 }
 
 /// One call of an export method.
@@ -193,8 +193,8 @@ pub(crate) async fn call_raw(
     let mut builder = hyper::Request::post(format!("http://127.0.0.1:{port}{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers");
-    if encoding == Encoding::Gzip {
-        builder = builder.header("grpc-encoding", "gzip");
+    if encoding != Encoding::Identity {
+        builder = builder.header("grpc-encoding", encoding.grpc_name());
     }
     client
         .call(builder.body(Full::new(framed)).unwrap())
@@ -216,13 +216,10 @@ pub(crate) async fn post(
     };
     let url = format!("http://127.0.0.1:{port}/v1/{}", request.signal().name());
     let mut builder = hyper::Request::post(url).header("content-type", kind);
-    let body = match encoding {
-        Encoding::Identity => body,
-        Encoding::Gzip => {
-            builder = builder.header("content-encoding", "gzip");
-            gzip(&body)
-        }
-    };
+    if encoding != Encoding::Identity {
+        builder = builder.header("content-encoding", encoding.http_name());
+    }
+    let body = compress(&body, encoding, None);
     client
         .call(builder.body(Full::new(body)).unwrap())
         .await

@@ -4,35 +4,47 @@
 //!
 //! | key | default | |
 //! |---|---|---|
-//! | `endpoint` | required | `host:port`, `http://host:port` or `https://host:port` |
+//! | `endpoint` | required | `host:port`, `http://host:port`, `https://host:port`, `dns:///host:port` or `unix:///path` |
 //! | `tls` | TLS with the system's roots | see `network::tls`; a scheme decides over `insecure` |
-//! | `compression` | `gzip` | or `none` |
+//! | `compression` | `gzip` | or `zstd`, `snappy`, `none` |
 //! | `headers` | none | metadata of every call |
+//! | `authority` | the endpoint | what calls name as their `:authority` |
+//! | `balancer_name` | `round_robin` | over all addresses of the name; or `pick_first` |
 //! | `timeout` | `5s` | |
 //! | `keepalive.time` | `10s` | how often a connection with open calls is asked whether it lives |
 //! | `keepalive.timeout` | `10s` | how long it may take to answer |
 //! | `keepalive.permit_without_stream` | `false` | ask idle connections too |
 //! | `retry_on_failure`, `sending_queue` | on | see `pipeline::settings` |
 //!
-//! Accepted without effect, since they tune grpc-go: `balancer_name`, `read_buffer_size`,
-//! `write_buffer_size`, `wait_for_ready`. Not supported yet, and refused: `auth`, `authority`,
-//! `middlewares`, `batcher`, other compressions, and endpoints of other schemes.
+//! `HTTPS_PROXY` and `NO_PROXY` of the environment count, except for loopback.
+//! Accepted without effect, since they tune grpc-go: `read_buffer_size`, `write_buffer_size`,
+//! `wait_for_ready`. Not supported yet, and refused: `auth`, `middlewares`, `batcher`, and
+//! endpoints of other schemes.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
+use hyper::http::uri::Authority;
 
 use crate::config::Section;
 use crate::network::Encoding;
-use crate::network::client::KeepAlive;
+use crate::network::grpc::KeepAlive;
+use crate::network::grpc::channel::{Balance, Endpoint};
 use crate::network::tls::ClientTls;
 use crate::pipeline::SendingSettings;
 
 /// A configured `otlp` exporter.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `http` or `https`, then host and port.
+    /// Where the server is.
+    pub endpoint: Endpoint,
+    /// `http` or `https`, then what calls name as their authority.
     pub base: String,
+    /// How calls are spread over addresses.
+    pub balance: Balance,
+    /// Whether to speak plain text.
+    pub plain: bool,
     /// TLS.
     pub tls: ClientTls,
     /// Compression of requests.
@@ -50,16 +62,31 @@ pub struct Config {
 impl Config {
     /// Reads the section.
     pub fn read(section: &Section<'_>) -> Self {
-        section.unsupported(&["auth", "authority", "batcher", "middlewares"]);
-        section.text("balancer_name");
+        section.unsupported(&["auth", "batcher", "middlewares"]);
+        let balances = [
+            ("round_robin", Balance::RoundRobin),
+            ("pick_first", Balance::PickFirst),
+        ];
+        let balance = section.choice("balancer_name", &balances);
         section.number("read_buffer_size");
         section.number("write_buffer_size");
         section.bool("wait_for_ready");
         let tls = ClientTls::read(&section.section("tls"));
+        let target = target(section, tls.insecure);
+        let (scheme, endpoint) = target.unwrap_or(("http", Endpoint::Unix(PathBuf::new())));
+        let authority = match (section.text("authority"), &endpoint) {
+            (Some(authority), _) if !authority.is_empty() => authority,
+            (_, Endpoint::Unix(_)) => "localhost".to_owned(),
+            (_, Endpoint::Tcp { host, port }) if host.contains(':') => format!("[{host}]:{port}"),
+            (_, Endpoint::Tcp { host, port }) => format!("{host}:{port}"),
+        };
         Self {
-            base: base(section, tls.insecure),
+            base: format!("{scheme}://{authority}"),
+            endpoint,
+            balance: balance.unwrap_or_default(),
+            plain: scheme == "http",
             tls,
-            encoding: encoding(section),
+            encoding: grpc_encoding(section),
             headers: headers(&mut section.section("headers")),
             timeout: section
                 .duration("timeout")
@@ -70,33 +97,40 @@ impl Config {
     }
 }
 
-fn base(section: &Section<'_>, insecure: bool) -> String {
+/// The scheme and the address of the endpoint.
+fn target(section: &Section<'_>, insecure: bool) -> Option<(&'static str, Endpoint)> {
     let Some(endpoint) = section.text("endpoint") else {
-        section.error(
-            "endpoint",
-            "an otlp exporter needs an endpoint such as host:4317",
-        );
-        return String::new();
+        let message = "an otlp exporter needs an endpoint such as host:4317";
+        section.error("endpoint", message);
+        return None;
     };
+    let default = default_scheme(insecure);
+    if let Some(path) = endpoint.strip_prefix("unix:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        return Some((default, Endpoint::Unix(path.into())));
+    }
     let (scheme, rest) = match endpoint.split_once("://") {
         Some(("http", rest)) => ("http", rest),
         Some(("https", rest)) => ("https", rest),
-        Some(("dns", rest)) => (default_scheme(insecure), rest.trim_start_matches('/')),
+        Some(("dns" | "passthrough", rest)) => (default, rest.trim_start_matches('/')),
         Some((other, _)) => {
-            section.error(
-                "endpoint",
-                format!("endpoints of scheme {other:?} are not supported yet"),
-            );
-            return String::new();
+            let message = format!("endpoints of scheme {other:?} are not supported yet");
+            section.error("endpoint", message);
+            return None;
         }
-        None => (default_scheme(insecure), endpoint.as_str()),
+        None => (default, endpoint.as_str()),
     };
-    let authority = rest.trim_end_matches('/');
-    let valid = authority.parse::<hyper::http::uri::Authority>();
-    if !valid.is_ok_and(|authority| authority.port_u16().is_some()) {
+    let authority = rest.trim_end_matches('/').parse::<Authority>().ok();
+    let target = authority.and_then(|authority| {
+        Some(Endpoint::Tcp {
+            host: authority.host().trim_matches(['[', ']']).to_owned(),
+            port: authority.port_u16()?,
+        })
+    });
+    if target.is_none() {
         section.error("endpoint", format!("{endpoint:?} is not host:port"));
     }
-    format!("{scheme}://{authority}")
+    Some((scheme, target?))
 }
 
 fn keep_alive(section: &Section<'_>) -> KeepAlive {
@@ -114,29 +148,17 @@ fn default_scheme(insecure: bool) -> &'static str {
     if insecure { "http" } else { "https" }
 }
 
-/// `compression`, as both OTLP exporters have it.
-pub(crate) fn encoding(section: &Section<'_>) -> Encoding {
+fn grpc_encoding(section: &Section<'_>) -> Encoding {
     let words = [
-        ("gzip", Some(Encoding::Gzip)),
-        ("none", Some(Encoding::Identity)),
-        ("", Some(Encoding::Identity)),
-        ("snappy", None),
-        ("zstd", None),
-        ("zlib", None),
-        ("deflate", None),
-        ("lz4", None),
+        ("gzip", Encoding::Gzip),
+        ("zstd", Encoding::Zstd),
+        ("snappy", Encoding::SnappyFramed),
+        ("none", Encoding::Identity),
+        ("", Encoding::Identity),
     ];
-    match section.choice("compression", &words) {
-        Some(None) => {
-            section.error(
-                "compression",
-                "only compression: gzip and none are supported yet",
-            );
-            Encoding::Gzip
-        }
-        Some(Some(encoding)) => encoding,
-        None => Encoding::Gzip,
-    }
+    section
+        .choice("compression", &words)
+        .unwrap_or(Encoding::Gzip)
 }
 
 /// `headers`, as both OTLP exporters have them.

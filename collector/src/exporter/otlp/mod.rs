@@ -8,23 +8,24 @@ mod config;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use collector_otlp::Signal;
 use collector_otlp::wire::{Fields, Value};
-use collector_otlp::{Request, Signal};
-use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderValue, TE, USER_AGENT};
-use hyper::{Method, Uri};
+use hyper::Uri;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE, USER_AGENT};
+use hyper::http::uri::InvalidUri;
 
 use crate::batch::Batch;
 use crate::component::{
     BuildExporter, BuiltExporter, Context, Exporter, Failure, Kind, StartError, Task,
 };
-use crate::network::client::HttpClient;
+use crate::network::Encoding;
+use crate::network::compression::compress;
+use crate::network::grpc::channel::{Channel, ChannelSettings};
 use crate::network::grpc::{self, Code, Status};
-use crate::network::{Encoding, Protocol};
 use crate::receiver::otlp::export_path;
+use crate::telemetry::SignalCounters;
 pub use config::Config;
-pub(crate) use config::{encoding, headers};
+pub(crate) use config::headers;
 
 /// The row of this component.
 pub const KIND: Kind<dyn BuildExporter> = Kind {
@@ -43,40 +44,58 @@ impl BuildExporter for Config {
             component: component.clone(),
             message,
         };
-        let tls = self.tls.client_config().map_err(failed)?;
-        let uri = |signal: Signal| format!("{}{}", self.base, export_path(signal)).parse();
+        let tls = match self.plain {
+            true => None,
+            false => Some(self.tls.start().map_err(failed)?),
+        };
         let mut uris = Vec::new();
         for signal in Signal::ALL {
-            let explain = |error: hyper::http::uri::InvalidUri| failed(error.to_string());
-            uris.push(uri(signal).map_err(explain)?);
+            let uri = format!("{}{}", self.base, export_path(signal)).parse();
+            uris.push(uri.map_err(|error: InvalidUri| failed(error.to_string()))?);
         }
-        let client = HttpClient::new(Protocol::Grpc, tls, self.timeout, self.keep_alive);
-        let sending = self.sending.clone();
+        let channel = Channel::new(ChannelSettings {
+            endpoint: self.endpoint.clone(),
+            tls,
+            timeout: self.timeout,
+            keep_alive: self.keep_alive,
+            balance: self.balance,
+        });
         let id = context.id.to_string();
         let exporter = Arc::new(Otlp {
-            config: *self,
+            headers: request_headers(&self),
+            encoding: self.encoding,
             uris,
-            client,
+            channel,
+            partial: PartialSuccess::register(context),
             id,
         });
+        let sending = self.sending;
         Ok(BuiltExporter { exporter, sending })
     }
 }
 
 struct Otlp {
-    config: Config,
+    /// The headers of every call.
+    headers: HeaderMap,
+    encoding: Encoding,
     /// One for each signal, in the order of `Signal::ALL`.
     uris: Vec<Uri>,
-    client: HttpClient,
+    channel: Channel,
+    partial: PartialSuccess,
     id: String,
 }
 
 impl Exporter for Otlp {
     fn export(&self, batch: Batch) -> Task<'_, Result<(), Failure>> {
         Box::pin(async move {
-            let answer = self.client.call(self.request(&batch.request)).await?;
+            let signal = batch.request.signal();
+            let uri = &self.uris[signal as usize];
+            let compressed = self.encoding != Encoding::Identity;
+            let message = compress(batch.request.bytes(), self.encoding, None);
+            let headers = self.headers.clone();
+            let answer = self.channel.call(uri, headers, message, compressed).await?;
             let message = grpc::read_answer(answer).map_err(failure)?;
-            warn_of_rejected(&message, &self.id, batch.request.signal());
+            self.partial.note(&message, &self.id, signal);
             Ok(())
         })
     }
@@ -86,25 +105,28 @@ impl Exporter for Otlp {
     }
 }
 
-impl Otlp {
-    fn request(&self, batch: &Request) -> hyper::Request<Full<Bytes>> {
-        let framed = grpc::frame(batch.bytes(), self.config.encoding);
-        let mut request = hyper::Request::new(Full::new(framed));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uris[batch.signal() as usize].clone();
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_TEXT));
-        headers.insert("grpc-accept-encoding", HeaderValue::from_static("gzip"));
-        if self.config.encoding == Encoding::Gzip {
-            headers.insert("grpc-encoding", HeaderValue::from_static("gzip"));
-        }
-        for (name, value) in &self.config.headers {
-            headers.insert(name, value.clone());
-        }
-        request
+fn request_headers(config: &Config) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_TEXT));
+    let accepted = HeaderValue::from_static("gzip,zstd,snappy");
+    headers.insert("grpc-accept-encoding", accepted);
+    if config.encoding != Encoding::Identity {
+        let name = HeaderValue::from_static(config.encoding.grpc_name());
+        headers.insert("grpc-encoding", name);
     }
+    if !config.timeout.is_zero() {
+        // The specification allows eight digits.
+        let milliseconds = config.timeout.as_millis().min(99_999_999);
+        if let Ok(timeout) = HeaderValue::from_str(&format!("{milliseconds}m")) {
+            headers.insert("grpc-timeout", timeout);
+        }
+    }
+    for (name, value) in &config.headers {
+        headers.insert(name, value.clone());
+    }
+    headers
 }
 
 /// Sorts statuses as OTLP's specification does.
@@ -129,25 +151,68 @@ fn failure(status: Status) -> Failure {
     }
 }
 
-/// Logs what `partial_success` says was rejected: field 1 of the response.
-pub(crate) fn warn_of_rejected(response: &[u8], exporter: &str, signal: Signal) {
-    let partial = Fields::of(response)
-        .filter_map(Result::ok)
-        .find(|field| field.number == 1);
-    let Some(Value::Bytes(partial)) = partial.map(|field| field.value) else {
-        return;
-    };
-    let (mut rejected, mut message) = (0, String::new());
-    for field in Fields::of(partial).filter_map(Result::ok) {
-        match (field.number, field.value) {
-            (1, Value::Varint(number)) => rejected = number,
-            (2, Value::Bytes(text)) => message = String::from_utf8_lossy(text).into_owned(),
-            _ => {}
+/// What servers rejected inside calls that succeeded.
+pub(crate) struct PartialSuccess {
+    rejected: SignalCounters,
+}
+
+impl PartialSuccess {
+    pub(crate) fn register(context: &Context) -> Self {
+        let id = context.id.to_string();
+        let help = "Items that the server rejected in a partial success";
+        Self {
+            rejected: SignalCounters::register(
+                &context.registry,
+                "otelcol_exporter_partial_success_rejected",
+                help,
+                &[("exporter", &id)],
+                &Signal::ALL,
+            ),
         }
     }
-    if rejected > 0 || !message.is_empty() {
-        let signal = signal.name();
-        tracing::warn!(%exporter, signal, rejected_items = rejected, %message, "the server took only part of a batch");
+
+    /// Counts and logs what `partial_success`, field 1 of the response, says was rejected.
+    pub(crate) fn note(&self, response: &[u8], exporter: &str, signal: Signal) {
+        let partial = Fields::of(response)
+            .filter_map(Result::ok)
+            .find(|field| field.number == 1);
+        let Some(Value::Bytes(partial)) = partial.map(|field| field.value) else {
+            return;
+        };
+        let (mut rejected, mut message) = (0, String::new());
+        for field in Fields::of(partial).filter_map(Result::ok) {
+            match (field.number, field.value) {
+                (1, Value::Varint(number)) => rejected = number,
+                (2, Value::Bytes(text)) => message = String::from_utf8_lossy(text).into_owned(),
+                _ => {}
+            }
+        }
+        self.add(rejected, &message, exporter, signal);
+    }
+
+    /// The same of a response in JSON.
+    pub(crate) fn note_json(&self, response: &[u8], exporter: &str, signal: Signal) {
+        let Ok(answer) = serde_json::from_slice::<serde_json::Value>(response) else {
+            return;
+        };
+        let partial = &answer["partialSuccess"];
+        let keys = ["rejectedSpans", "rejectedDataPoints", "rejectedLogRecords"];
+        let number = |value: &serde_json::Value| match value.as_str() {
+            Some(text) => text.parse().ok(),
+            None => value.as_u64(),
+        };
+        let rejected = keys.iter().find_map(|key| number(&partial[*key]));
+        let message = partial["errorMessage"].as_str().unwrap_or_default();
+        self.add(rejected.unwrap_or(0), message, exporter, signal);
+    }
+
+    fn add(&self, rejected: u64, message: &str, exporter: &str, signal: Signal) {
+        if rejected > 0 || !message.is_empty() {
+            let items = usize::try_from(rejected).unwrap_or(usize::MAX);
+            self.rejected.add(signal, items);
+            let signal = signal.name();
+            tracing::warn!(%exporter, signal, rejected_items = rejected, %message, "the server took only part of a batch");
+        }
     }
 }
 

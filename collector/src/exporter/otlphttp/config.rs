@@ -7,7 +7,9 @@
 //! | `endpoint` | | a URL; `/v1/traces` and so on are added |
 //! | `traces_endpoint`, `metrics_endpoint`, `logs_endpoint` | | a whole URL for one signal |
 //! | `encoding` | `proto` | or `json` |
-//! | `compression` | `gzip` | or `none` |
+//! | `compression` | `gzip` | or `zstd`, `zlib`, `deflate`, `snappy`, `x-snappy-framed`, `lz4`, `none` |
+//! | `compression_params.level` | the encoding's own | for `gzip`, `zlib`, `deflate` -1 to 9, for `zstd` 1 to 22 |
+//! | `proxy_url` | the environment's | |
 //! | `tls` | the system's roots | see `network::tls` |
 //! | `headers` | none | |
 //! | `timeout` | `30s` | |
@@ -15,8 +17,9 @@
 //!
 //! Accepted without effect, since they tune Go's client: `read_buffer_size`,
 //! `write_buffer_size`, `max_idle_conns`, `max_idle_conns_per_host`, `max_conns_per_host`,
-//! `idle_conn_timeout`. Not supported yet, and refused: `auth`, `proxy_url`, `cookies`,
-//! `compression_params`, `http2_*`, `disable_keep_alives`, `middlewares`, `profiles_endpoint`.
+//! `idle_conn_timeout`. Not supported yet, and refused: `auth`, `cookies`, `http2_*`,
+//! `disable_keep_alives`, `middlewares`, `profiles_endpoint`.
+//! `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` of the environment count, except for loopback.
 
 use std::time::Duration;
 
@@ -25,8 +28,9 @@ use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
 
 use crate::config::Section;
-use crate::exporter::otlp::{encoding, headers};
+use crate::exporter::otlp::headers;
 use crate::network::Encoding;
+use crate::network::compression::HTTP_ENCODINGS;
 use crate::network::tls::ClientTls;
 use crate::pipeline::SendingSettings;
 
@@ -48,6 +52,10 @@ pub struct Config {
     pub format: Format,
     /// Compression of requests.
     pub encoding: Encoding,
+    /// How hard to compress; nothing means the encoding's default.
+    pub level: Option<i32>,
+    /// A proxy, in place of the environment's.
+    pub proxy: Option<String>,
     /// TLS.
     pub tls: ClientTls,
     /// Headers of every request.
@@ -63,7 +71,6 @@ impl Config {
     pub fn read(section: &Section<'_>) -> Self {
         section.unsupported(&[
             "auth",
-            "compression_params",
             "cookies",
             "disable_keep_alives",
             "force_attempt_http2",
@@ -71,7 +78,6 @@ impl Config {
             "http2_read_idle_timeout",
             "middlewares",
             "profiles_endpoint",
-            "proxy_url",
         ]);
         for key in [
             "max_conns_per_host",
@@ -84,12 +90,15 @@ impl Config {
         }
         section.duration("idle_conn_timeout");
         let formats = [("proto", Format::Proto), ("json", Format::Json)];
+        let (encoding, level) = compression(section);
         Self {
             urls: urls(section),
             format: section
                 .choice("encoding", &formats)
                 .unwrap_or(Format::Proto),
-            encoding: encoding(section),
+            encoding,
+            level,
+            proxy: section.text("proxy_url").filter(|url| !url.is_empty()),
             tls: ClientTls::read(&section.section("tls")),
             headers: headers(&mut section.section("headers")),
             timeout: section
@@ -98,6 +107,28 @@ impl Config {
             sending: SendingSettings::read(section),
         }
     }
+}
+
+fn compression(section: &Section<'_>) -> (Encoding, Option<i32>) {
+    let mut words: Vec<_> = HTTP_ENCODINGS.iter().map(|e| (e.http_name(), *e)).collect();
+    words.extend([("none", Encoding::Identity), ("", Encoding::Identity)]);
+    let encoding = section.choice("compression", &words);
+    let encoding = encoding.unwrap_or(Encoding::Gzip);
+    let parameters = section.section("compression_params");
+    let Some(level) = parameters.float("level").filter(|level| *level != 0.0) else {
+        return (encoding, None);
+    };
+    let range = match encoding {
+        Encoding::Gzip | Encoding::Zlib | Encoding::Deflate => -1.0..=9.0,
+        Encoding::Zstd => 1.0..=22.0,
+        _ => 0.0..=0.0,
+    };
+    if !range.contains(&level) || level.fract() != 0.0 {
+        let name = encoding.http_name();
+        let message = format!("{level} is not a level of compression {name}");
+        parameters.error("level", message);
+    }
+    (encoding, (level > 0.0).then_some(level as i32))
 }
 
 fn urls(section: &Section<'_>) -> [Option<Uri>; 3] {

@@ -18,9 +18,11 @@ use crate::batch::Batch;
 use crate::component::{
     BuildExporter, BuiltExporter, Context, Exporter, Failure, Kind, StartError, Task,
 };
-use crate::exporter::otlp::{USER_AGENT_TEXT, warn_of_rejected};
-use crate::network::client::{Answer, HttpClient, KeepAlive};
-use crate::network::{Encoding, Protocol, gzip};
+use crate::exporter::otlp::{PartialSuccess, USER_AGENT_TEXT};
+use crate::network::client::{Answer, HttpClient, HttpClientSettings};
+use crate::network::compression::compress;
+use crate::network::grpc::KeepAlive;
+use crate::network::{Encoding, Protocol};
 pub use config::{Config, Format};
 
 /// The row of this component.
@@ -37,13 +39,19 @@ impl BuildExporter for Config {
     fn build(self: Box<Self>, context: &Context) -> Result<BuiltExporter, StartError> {
         let component = format!("exporters::{}", context.id);
         let failed = |message| StartError { component, message };
-        let tls = self.tls.client_config().map_err(failed)?;
-        let client = HttpClient::new(Protocol::Http, tls, self.timeout, KeepAlive::default());
+        let client = HttpClient::new(HttpClientSettings {
+            protocol: Protocol::Http,
+            tls: self.tls.start().map_err(failed)?,
+            timeout: self.timeout,
+            keep_alive: KeepAlive::default(),
+            proxy: self.proxy.clone(),
+        });
         let sending = self.sending.clone();
         let id = context.id.to_string();
         let exporter = Arc::new(OtlpHttp {
             config: *self,
             client,
+            partial: PartialSuccess::register(context),
             id,
         });
         Ok(BuiltExporter { exporter, sending })
@@ -53,6 +61,7 @@ impl BuildExporter for Config {
 struct OtlpHttp {
     config: Config,
     client: HttpClient,
+    partial: PartialSuccess,
     id: String,
 }
 
@@ -63,8 +72,10 @@ impl Exporter for OtlpHttp {
             if !answer.status.is_success() {
                 return Err(failure(&answer));
             }
-            if self.config.format == Format::Proto {
-                warn_of_rejected(&answer.body, &self.id, batch.request.signal());
+            let signal = batch.request.signal();
+            match self.config.format {
+                Format::Proto => self.partial.note(&answer.body, &self.id, signal),
+                Format::Json => self.partial.note_json(&answer.body, &self.id, signal),
             }
             Ok(())
         })
@@ -92,18 +103,17 @@ impl OtlpHttp {
                 ("application/json", Bytes::from(json))
             }
         };
-        let body = match self.config.encoding {
-            Encoding::Gzip => gzip(&body),
-            Encoding::Identity => body,
-        };
+        let encoding = self.config.encoding;
+        let body = compress(&body, encoding, self.config.level);
         let mut request = hyper::Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = url.clone();
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_TEXT));
-        if self.config.encoding == Encoding::Gzip {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        if encoding != Encoding::Identity {
+            let name = HeaderValue::from_static(encoding.http_name());
+            headers.insert(CONTENT_ENCODING, name);
         }
         for (name, value) in &self.config.headers {
             headers.insert(name, value.clone());

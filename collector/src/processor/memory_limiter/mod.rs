@@ -1,7 +1,8 @@
 //! The `memory_limiter` processor: refuses batches while the process uses too much memory.
 //!
 //! In: a batch. Out: the same batch, or a retryable failure, which receivers answer with
-//! UNAVAILABLE or 503. Invariant: a refusal costs no memory, and ends when memory has been freed.
+//! UNAVAILABLE or 503. It also sets the limit of the budget from which receivers reserve before
+//! they read, so that most of what is too much is refused there. Invariant: a refusal costs no memory, and ends when memory has been freed.
 
 mod config;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use collector_otlp::{Request, Signal};
 use tokio::task::JoinHandle;
 
+use crate::budget::Budget;
 use crate::component::{BuildProcessor, Context, Failure, Kind, Processor, Stage, StartError};
 use crate::telemetry::{Counter, item_name, memory};
 pub use config::{Amount, Config};
@@ -26,6 +28,11 @@ pub const KIND: Kind<dyn BuildProcessor> = Kind {
 /// otelcol's spike when none is configured: a fifth of the limit.
 const DEFAULT_SPIKE_DIVISOR: u64 = 5;
 
+/// Telemetry in flight may take three quarters of the soft limit: the rest is the program itself
+/// and what its allocator keeps.
+const BUDGET_OF_PARTS: usize = 3;
+const BUDGET_PARTS: usize = 4;
+
 impl BuildProcessor for Config {
     fn build(&self, context: &Context, signal: Signal) -> Result<Stage, StartError> {
         let available = memory::available_bytes().unwrap_or(u64::MAX);
@@ -34,12 +41,17 @@ impl BuildProcessor for Config {
             .spike
             .map_or(limit / DEFAULT_SPIKE_DIVISOR, |s| s.bytes(available));
         let soft_limit = limit.saturating_sub(spike);
+        let bytes = usize::try_from(soft_limit).unwrap_or(usize::MAX);
+        context
+            .budget
+            .limit_to(bytes / BUDGET_PARTS * BUDGET_OF_PARTS);
         let over = Arc::new(AtomicBool::new(false));
         let watch = watch(
             context.id.to_string(),
             self.check_interval,
             soft_limit,
             Arc::clone(&over),
+            Arc::clone(&context.budget),
         );
         let id = context.id.to_string();
         let items = item_name(signal);
@@ -49,6 +61,7 @@ impl BuildProcessor for Config {
         };
         Ok(Stage::Function(Box::new(MemoryLimiter {
             over,
+            budget: Arc::clone(&context.budget),
             watch: tokio::spawn(watch),
             accepted: counter(
                 "accepted",
@@ -62,6 +75,7 @@ impl BuildProcessor for Config {
 
 struct MemoryLimiter {
     over: Arc<AtomicBool>,
+    budget: Arc<Budget>,
     watch: JoinHandle<()>,
     accepted: Counter,
     refused: Counter,
@@ -83,11 +97,22 @@ impl Processor for MemoryLimiter {
 impl Drop for MemoryLimiter {
     fn drop(&mut self) {
         self.watch.abort();
+        if self.over.load(Ordering::Relaxed) {
+            self.budget.press(false);
+        }
     }
 }
 
 /// Reads memory at every interval, and says so in the log when the answer changes.
-async fn watch(processor: String, interval: Duration, soft_limit: u64, over: Arc<AtomicBool>) {
+///
+/// While too much is used, the budget refuses bodies before they are read.
+async fn watch(
+    processor: String,
+    interval: Duration,
+    soft_limit: u64,
+    over: Arc<AtomicBool>,
+    budget: Arc<Budget>,
+) {
     let mut ticks = tokio::time::interval(interval);
     loop {
         ticks.tick().await;
@@ -96,6 +121,7 @@ async fn watch(processor: String, interval: Duration, soft_limit: u64, over: Arc
         };
         let now = used > soft_limit;
         if over.swap(now, Ordering::Relaxed) != now {
+            budget.press(now);
             let (used_mib, soft_limit_mib) = (used >> 20, soft_limit >> 20);
             match now {
                 true => {

@@ -4,6 +4,8 @@
 //! Invariant: 400 and 413 mean never, 503 with Retry-After means later.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use collector_otlp::{Request, Signal};
@@ -11,16 +13,18 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN,
-    RETRY_AFTER, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_ENCODING, CONTENT_TYPE,
+    HeaderMap, HeaderValue, ORIGIN, RETRY_AFTER, VARY,
 };
 use hyper::{Method, Response, StatusCode};
 
-use super::grpc::RETRY_AFTER as DEFAULT_RETRY_AFTER;
 use super::{Cors, Http, Intake};
+use crate::budget::Account;
 use crate::component::Failure;
+use crate::network::body::{REQUEST_BYTES, read_body};
+use crate::network::compression::decompress;
 use crate::network::grpc::{Code, Status};
-use crate::network::{Body, BodyError, gunzip, read_body};
+use crate::network::{Body, BodyError, Encoding, RETRY_AFTER as DEFAULT_RETRY_AFTER};
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +58,24 @@ pub(super) async fn answer(
     let mut response = if request.method() == Method::OPTIONS && allowed.is_some() {
         preflight(&config.cors)
     } else {
-        export(request, intake, config).await
+        let exported = export(request, intake, config);
+        match tokio::time::timeout(config.write_timeout, exported).await {
+            Ok(response) => response,
+            Err(_) => late(),
+        }
     };
+    for (name, value) in &config.response_headers {
+        response.headers_mut().insert(name, value.clone());
+    }
     if let Some(origin) = allowed {
+        let exposed = config.cors.exposed_headers.join(", ");
+        if let Ok(exposed) = HeaderValue::from_str(&exposed)
+            && !exposed.is_empty()
+        {
+            response
+                .headers_mut()
+                .insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+        }
         response
             .headers_mut()
             .insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -93,7 +112,7 @@ async fn export(
             "415 unsupported media type, supported: [application/json, application/x-protobuf]";
         return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
     };
-    match take(request, signal, format, intake, config.max_body_bytes).await {
+    match take(request, signal, format, intake, config).await {
         Ok(()) => body(
             StatusCode::OK,
             format,
@@ -111,65 +130,98 @@ async fn take(
     signal: Signal,
     format: Format,
     intake: &Intake,
-    limit: usize,
+    config: &Http,
 ) -> Result<(), Refusal> {
     let (head, incoming) = request.into_parts();
-    let refuse = |error: BodyError| match error {
-        BodyError::TooLarge { .. } => {
-            let message = format!("the body is {error}");
-            Refusal::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                Code::ResourceExhausted,
-                message,
-            )
-        }
-        _ => Refusal::new(
-            StatusCode::BAD_REQUEST,
-            Code::InvalidArgument,
-            error.to_string(),
-        ),
+    let encoding = encoding_of(&head.headers, config)?;
+    let Some(account) = head.extensions.get::<Arc<Account>>() else {
+        return Err(out_of_memory());
     };
-    let encoding = head
-        .headers
-        .get(CONTENT_ENCODING)
-        .map(|value| value.as_bytes());
-    let gzipped = match encoding {
-        None | Some(b"" | b"identity") => false,
-        Some(b"gzip") => true,
-        Some(other) => {
-            let name = String::from_utf8_lossy(other);
-            let message = format!("content encoding {name:?} is not supported; use gzip");
-            let http = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return Err(Refusal::new(http, Code::InvalidArgument, message));
-        }
-    };
-    let mut bytes: Bytes = read_body(incoming, limit).await.map_err(refuse)?;
-    if gzipped {
-        bytes = gunzip(&bytes, limit).map_err(refuse)?;
+    let mut lease = account.lease();
+    lease.charge(REQUEST_BYTES);
+    let limit = config.max_body_bytes;
+    let read = read_body(incoming, limit, &mut lease);
+    let read = tokio::time::timeout(config.read_timeout, read).await;
+    let mut bytes = read.unwrap_or(Err(BodyError::Stalled)).map_err(refused)?;
+    if encoding != Encoding::Identity {
+        let mut room = |more| lease.try_grow(more, 1);
+        bytes = decompress(&bytes, encoding, limit, &mut room).map_err(refused)?;
     }
-    let malformed =
-        |text: String| Refusal::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, text);
     let request = match format {
         Format::Protobuf => Request::parse(signal, bytes).map_err(|e| malformed(e.to_string()))?,
         Format::Json => {
+            // The protobuf form is no longer than the JSON that it is made from.
+            if !lease.try_grow(bytes.len(), 1) {
+                return Err(out_of_memory());
+            }
             Request::parse_json(signal, &bytes).map_err(|e| malformed(e.to_string()))?
         }
     };
-    intake.take(request).await.map_err(|failure| match failure {
-        Failure::Retryable { reason, after } => {
-            let retry_after = Some(after.unwrap_or(DEFAULT_RETRY_AFTER));
-            let status = Status {
-                code: Code::Unavailable,
-                message: reason,
-                retry_after,
-            };
-            Refusal {
-                http: StatusCode::SERVICE_UNAVAILABLE,
-                status,
-            }
-        }
+    lease.shrink_to(REQUEST_BYTES + request.bytes().len());
+    let taken = intake.take(request, &head.headers, lease.share()).await;
+    taken.map_err(|failure| match failure {
+        Failure::Retryable { reason, after } => retry_later(reason, after),
         Failure::Permanent { reason } => malformed(reason),
     })
+}
+
+fn encoding_of(headers: &HeaderMap, config: &Http) -> Result<Encoding, Refusal> {
+    let name = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
+    let name = name.unwrap_or_default();
+    let known = Encoding::of_http(name).filter(|encoding| config.encodings.contains(encoding));
+    known.ok_or_else(|| {
+        let name = String::from_utf8_lossy(name);
+        let all: Vec<_> = config.encodings.iter().map(|e| e.http_name()).collect();
+        let all = all.join(", ");
+        let message = format!("content encoding {name:?} is not supported; use one of {all}");
+        let http = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Refusal::new(http, Code::InvalidArgument, message)
+    })
+}
+
+fn refused(error: BodyError) -> Refusal {
+    match error {
+        BodyError::TooLarge { .. } => {
+            let http = StatusCode::PAYLOAD_TOO_LARGE;
+            Refusal::new(
+                http,
+                Code::ResourceExhausted,
+                format!("the body is {error}"),
+            )
+        }
+        BodyError::NoRoom => out_of_memory(),
+        BodyError::Stalled => {
+            let http = StatusCode::REQUEST_TIMEOUT;
+            let text = "the body did not arrive in time";
+            Refusal::new(http, Code::DeadlineExceeded, text)
+        }
+        BodyError::Broken(_) | BodyError::Malformed { .. } => malformed(error.to_string()),
+    }
+}
+
+fn malformed(text: String) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, text)
+}
+
+fn retry_later(reason: String, after: Option<Duration>) -> Refusal {
+    Refusal {
+        http: StatusCode::SERVICE_UNAVAILABLE,
+        status: Status {
+            retry_after: Some(after.unwrap_or(DEFAULT_RETRY_AFTER)),
+            ..Status::new(Code::Unavailable, reason)
+        },
+    }
+}
+
+fn out_of_memory() -> Refusal {
+    let text = "the memory that telemetry may take is in use; try again later";
+    retry_later(text.to_owned(), None)
+}
+
+/// The answer when there has been none within `write_timeout`.
+fn late() -> Response<Body> {
+    let text = "the telemetry was not taken in time; try again later";
+    refuse(retry_later(text.to_owned(), None), Format::Json)
 }
 
 fn format_of(headers: &HeaderMap) -> Option<Format> {

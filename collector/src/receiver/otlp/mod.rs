@@ -1,6 +1,6 @@
 //! The `otlp` receiver: OTLP over gRPC and over HTTP.
 //!
-//! In: export requests, protobuf or JSON, perhaps gzip. Out: validated requests.
+//! In: export requests, protobuf or JSON, perhaps compressed. Out: validated requests.
 //! Invariant: the answer says what became of the request: taken, refused for now, or for good.
 
 mod config;
@@ -10,14 +10,19 @@ mod http;
 use std::sync::Arc;
 
 use collector_otlp::{Request, Signal};
+use hyper::header::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
+use crate::batch::{Batch, Metadata};
+use crate::budget::Reservation;
 use crate::component::{
     BuildReceiver, Context, Failure, Kind, Outputs, RunningReceiver, StartError, Task,
 };
-use crate::network::{self, Protocol, Server, ServerSettings, tls};
+use crate::network::grpc::GrpcSettings;
+use crate::network::tls::{ServerTls, ServerTlsSettings};
+use crate::network::{self, Protocol, Server, ServerSettings};
 use crate::telemetry::SignalCounters;
-pub use config::{Config, Cors, Grpc, Http};
+pub use config::{Config, Cors, Grpc, Http, Transport};
 pub use grpc::path as export_path;
 
 /// The row of this component.
@@ -32,10 +37,16 @@ struct Intake {
     outputs: Outputs,
     accepted: SignalCounters,
     refused: SignalCounters,
+    include_metadata: bool,
 }
 
 impl Intake {
-    fn of(context: &Context, outputs: &Outputs, transport: &str) -> Arc<Self> {
+    fn of(
+        context: &Context,
+        outputs: &Outputs,
+        transport: &str,
+        include_metadata: bool,
+    ) -> Arc<Self> {
         let id = context.id.to_string();
         let labels = [("receiver", id.as_str()), ("transport", transport)];
         let used: Vec<Signal> = Signal::ALL
@@ -55,22 +66,48 @@ impl Intake {
                 "otelcol_receiver_refused",
                 "Items that could not be pushed into the pipeline",
             ),
+            include_metadata,
         })
     }
 
     /// Hands a request to the pipelines, and counts.
-    async fn take(&self, request: Request) -> Result<(), Failure> {
+    async fn take(
+        &self,
+        request: Request,
+        headers: &HeaderMap,
+        reservation: Reservation,
+    ) -> Result<(), Failure> {
         let (signal, items) = (request.signal(), request.items());
         if items == 0 {
             return Ok(());
         }
-        let result = self.outputs.send(request.into()).await;
+        let metadata = match self.include_metadata {
+            true => metadata(headers),
+            false => Metadata::default(),
+        };
+        let batch = Batch {
+            request,
+            metadata,
+            reservation,
+        };
+        let result = self.outputs.send(batch).await;
         match result {
             Ok(()) => self.accepted.add(signal, items),
             Err(_) => self.refused.add(signal, items),
         }
         result
     }
+}
+
+/// A request's headers as metadata; what is not text stays out.
+fn metadata(headers: &HeaderMap) -> Metadata {
+    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+    let entries = headers.iter();
+    Metadata::new(
+        entries
+            .filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?)))
+            .collect(),
+    )
 }
 
 impl BuildReceiver for Config {
@@ -80,53 +117,81 @@ impl BuildReceiver for Config {
         outputs: Outputs,
     ) -> Task<'static, Result<Box<dyn RunningReceiver>, StartError>> {
         Box::pin(async move {
-            let component = format!("receivers::{}", context.id);
-            let acceptor = |identity: &Option<tls::Identity>, alpn: &[&str]| {
-                let configure = |own| tls::server_config(own, alpn);
-                identity
-                    .as_ref()
-                    .map(configure)
-                    .transpose()
-                    .map_err(|message| StartError {
-                        component: component.clone(),
-                        message,
-                    })
-            };
             let mut servers = Vec::new();
             if let Some(config) = self.grpc {
-                let tls = acceptor(&config.tls, &["h2"])?;
-                let listener = network::bind(&component, &config.endpoint).await?;
-                let intake = Intake::of(&context, &outputs, "grpc");
-                let settings = ServerSettings {
-                    protocol: Protocol::Grpc,
-                    tls,
-                    max_concurrent_streams: Some(config.max_concurrent_streams),
-                };
-                tracing::info!(receiver = %context.id, endpoint = %config.endpoint, "receiving OTLP over gRPC");
-                let limit = config.max_message_bytes;
-                servers.push(network::serve(listener, settings, move |request| {
-                    let intake = Arc::clone(&intake);
-                    async move { grpc::answer(request, &intake, limit).await }
-                }));
+                servers.push(start_grpc(config, &context, &outputs).await?);
             }
             if let Some(config) = self.http {
-                let tls = acceptor(&config.tls, &["h2", "http/1.1"])?;
-                let listener = network::bind(&component, &config.endpoint).await?;
-                let intake = Intake::of(&context, &outputs, "http");
-                let settings = ServerSettings {
-                    tls,
-                    ..ServerSettings::of(Protocol::Http)
-                };
-                tracing::info!(receiver = %context.id, endpoint = %config.endpoint, "receiving OTLP over HTTP");
-                let config = Arc::new(config);
-                servers.push(network::serve(listener, settings, move |request| {
-                    let (intake, config) = (Arc::clone(&intake), Arc::clone(&config));
-                    async move { http::answer(request, &intake, &config).await }
-                }));
+                servers.push(start_http(config, &context, &outputs).await?);
             }
             Ok(Box::new(Running { servers }) as Box<dyn RunningReceiver>)
         })
     }
+}
+
+async fn start_grpc(
+    config: Grpc,
+    context: &Context,
+    outputs: &Outputs,
+) -> Result<Server, StartError> {
+    let component = format!("receivers::{}", context.id);
+    let tls = start_tls(config.tls.as_ref(), &["h2"], &component)?;
+    let listener = match config.transport {
+        Transport::Tcp => network::bind(&component, &config.endpoint).await?,
+        Transport::Unix => network::bind_unix(&component, &config.endpoint).await?,
+    };
+    let intake = Intake::of(context, outputs, "grpc", config.include_metadata);
+    let settings = GrpcSettings {
+        tls,
+        max_concurrent_streams: config.max_concurrent_streams,
+        keep_alive: config.keep_alive,
+        budget: Arc::clone(&context.budget),
+    };
+    tracing::info!(receiver = %context.id, endpoint = %config.endpoint, "receiving OTLP over gRPC");
+    let limit = config.max_message_bytes;
+    Ok(network::grpc::serve(listener, settings, move |call| {
+        let intake = Arc::clone(&intake);
+        async move { grpc::answer(call, &intake, limit).await }
+    }))
+}
+
+async fn start_http(
+    config: Http,
+    context: &Context,
+    outputs: &Outputs,
+) -> Result<Server, StartError> {
+    let component = format!("receivers::{}", context.id);
+    let tls = start_tls(config.tls.as_ref(), &["h2", "http/1.1"], &component)?;
+    let listener = match config.transport {
+        Transport::Tcp => network::bind(&component, &config.endpoint).await?,
+        Transport::Unix => network::bind_unix(&component, &config.endpoint).await?,
+    };
+    let intake = Intake::of(context, outputs, "http", config.include_metadata);
+    let settings = ServerSettings {
+        tls,
+        read_header_timeout: config.read_header_timeout,
+        keep_alive: config.keep_alive,
+        budget: Arc::clone(&context.budget),
+        ..ServerSettings::of(Protocol::Http)
+    };
+    tracing::info!(receiver = %context.id, endpoint = %config.endpoint, "receiving OTLP over HTTP");
+    let config = Arc::new(config);
+    Ok(network::serve(listener, settings, move |request| {
+        let (intake, config) = (Arc::clone(&intake), Arc::clone(&config));
+        async move { http::answer(request, &intake, &config).await }
+    }))
+}
+
+fn start_tls(
+    settings: Option<&ServerTlsSettings>,
+    alpn: &[&str],
+    component: &str,
+) -> Result<Option<ServerTls>, StartError> {
+    let started = settings.map(|settings| settings.start(alpn)).transpose();
+    started.map_err(|message| StartError {
+        component: component.to_owned(),
+        message,
+    })
 }
 
 struct Running {

@@ -1,21 +1,18 @@
-//! gRPC's framing and status, for unary calls.
+//! gRPC's statuses, as they stand in trailers.
 //!
-//! In: HTTP/2 requests and responses. Out: messages as bytes, and [`Status`].
-//! Invariant: a message is never longer than the limit, compressed or not.
+//! In: header maps of HTTP/2. Out: [`Status`], and the other way.
+//! Invariant: advice on retrying survives the way through `grpc-status-details-bin`.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use collector_otlp::wire::{self, Fields, Value};
-use http_body_util::{BodyExt as _, Full};
-use hyper::Response;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{HeaderMap, HeaderValue};
 
-use super::client::Answer;
-use super::{Body, BodyError, Encoding, gunzip, gzip, read_body};
+use crate::network::Answer;
+use crate::network::compression::{Encoding, decompress};
 
 /// A gRPC status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,106 +96,24 @@ impl Status {
     }
 }
 
-/// Reads the one message of a unary request.
-pub async fn read_message(
-    headers: &HeaderMap,
-    body: hyper::body::Incoming,
-    limit: usize,
-) -> Result<Bytes, Status> {
-    let encoding = match headers.get("grpc-encoding").map(HeaderValue::as_bytes) {
-        None | Some(b"identity") => Encoding::Identity,
-        Some(b"gzip") => Encoding::Gzip,
-        Some(other) => {
-            let name = String::from_utf8_lossy(other).into_owned();
-            let message = format!("compression {name:?} is not supported; use gzip or identity");
-            return Err(Status::new(Code::Unimplemented, message));
-        }
+/// The trailers of a call that ended like this.
+pub fn trailers(result: &Result<(), Status>) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(3);
+    let Err(status) = result else {
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        return trailers;
     };
-    let refuse = |error: BodyError| match error {
-        BodyError::TooLarge { .. } => {
-            let message =
-                format!("the message is larger than max_recv_msg_size_mib allows ({limit} bytes)");
-            Status::new(Code::ResourceExhausted, message)
-        }
-        BodyError::Broken(_) => Status::new(Code::Cancelled, error.to_string()),
-        BodyError::Gzip(_) => Status::new(Code::InvalidArgument, error.to_string()),
-    };
-    let framed = read_body(body, limit.saturating_add(5))
-        .await
-        .map_err(refuse)?;
-    let (compressed, message) = unframe(framed)?;
-    match (compressed, encoding) {
-        (false, _) => Ok(message),
-        (true, Encoding::Gzip) => gunzip(&message, limit).map_err(refuse),
-        (true, Encoding::Identity) => {
-            let text = "a compressed message without grpc-encoding";
-            Err(Status::new(Code::Internal, text))
+    trailers.insert("grpc-status", HeaderValue::from(status.code as u16));
+    if let Ok(message) = HeaderValue::from_str(&percent_encode(&status.message)) {
+        trailers.insert("grpc-message", message);
+    }
+    if status.retry_after.is_some() {
+        let details = STANDARD_NO_PAD.encode(status.encode());
+        if let Ok(details) = HeaderValue::from_str(&details) {
+            trailers.insert("grpc-status-details-bin", details);
         }
     }
-}
-
-fn unframe(mut framed: Bytes) -> Result<(bool, Bytes), Status> {
-    let malformed = |text: &str| Status::new(Code::Internal, text);
-    let Some((prefix, _)) = framed.split_first_chunk::<5>() else {
-        return Err(malformed("the request ends inside its message prefix"));
-    };
-    let [flag, length @ ..] = *prefix;
-    let length = u32::from_be_bytes(length) as usize;
-    let message = framed.split_off(5);
-    match (flag, message.len() == length) {
-        (0 | 1, true) => Ok((flag == 1, message)),
-        (0 | 1, false) => Err(malformed(
-            "a unary request must hold exactly one whole message",
-        )),
-        _ => Err(malformed("unknown flags in a message prefix")),
-    }
-}
-
-/// Puts a message behind its prefix, compressed if asked for.
-pub fn frame(message: &Bytes, encoding: Encoding) -> Bytes {
-    let (flag, body) = match encoding {
-        Encoding::Identity => (0, message.clone()),
-        Encoding::Gzip => (1, gzip(message)),
-    };
-    let mut out = BytesMut::with_capacity(body.len() + 5);
-    out.put_u8(flag);
-    // A message of 4 GiB cannot come about: receivers and batches are bounded far below.
-    out.put_u32(u32::try_from(body.len()).unwrap_or(u32::MAX));
-    out.extend_from_slice(&body);
-    out.freeze()
-}
-
-/// The response to a unary call.
-pub fn respond(result: Result<Vec<u8>, Status>) -> Response<Body> {
-    let mut response = Response::new(Body::default());
-    let kind = HeaderValue::from_static("application/grpc");
-    match result {
-        Ok(message) => {
-            let mut trailers = HeaderMap::new();
-            trailers.insert("grpc-status", HeaderValue::from_static("0"));
-            let body = Full::new(frame(&message.into(), Encoding::Identity));
-            let body = body.with_trailers(async { Some(Ok::<_, Infallible>(trailers)) });
-            *response.body_mut() = Body::new(body);
-        }
-        Err(status) => {
-            let headers = response.headers_mut();
-            headers.insert("grpc-status", HeaderValue::from(status.code as u16));
-            if let Ok(message) = HeaderValue::from_str(&percent_encode(&status.message)) {
-                headers.insert("grpc-message", message);
-            }
-            if status.retry_after.is_some() {
-                let details = STANDARD_NO_PAD.encode(status.encode());
-                if let Ok(details) = HeaderValue::from_str(&details) {
-                    headers.insert("grpc-status-details-bin", details);
-                }
-            }
-        }
-    }
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
-        .headers_mut()
-        .insert("grpc-accept-encoding", HeaderValue::from_static("gzip"));
-    response
+    trailers
 }
 
 /// The message of a response, or the status that it came with.
@@ -232,11 +147,30 @@ pub fn read_answer(answer: Answer) -> Result<Bytes, Status> {
             retry_after,
         });
     }
-    match unframe(answer.body) {
-        Ok((true, message)) => gunzip(&message, super::client::MAX_RESPONSE_BYTES)
-            .map_err(|error| Status::new(Code::Internal, error.to_string())),
-        Ok((false, message)) => Ok(message),
-        Err(status) => Err(status),
+    let malformed = |text: String| Status::new(Code::Internal, text);
+    let (compressed, message) = unframe(answer.body).map_err(malformed)?;
+    if !compressed {
+        return Ok(message);
+    }
+    let encoding = text("grpc-encoding").and_then(|name| Encoding::of_grpc(name.as_bytes()));
+    let encoding =
+        encoding.ok_or_else(|| malformed("a response of an unknown encoding".to_owned()))?;
+    let limit = crate::network::MAX_RESPONSE_BYTES;
+    decompress(&message, encoding, limit, &mut |_| true)
+        .map_err(|error| malformed(error.to_string()))
+}
+
+/// Takes the prefix off the one message of a response.
+fn unframe(mut framed: Bytes) -> Result<(bool, Bytes), String> {
+    let Some((prefix, _)) = framed.split_first_chunk::<5>() else {
+        return Err("the response ends inside its message prefix".to_owned());
+    };
+    let [flag, length @ ..] = *prefix;
+    let length = u32::from_be_bytes(length) as usize;
+    let message = framed.split_off(5);
+    match (flag, message.len() == length) {
+        (0 | 1, true) => Ok((flag == 1, message)),
+        _ => Err("a unary response must hold exactly one whole message".to_owned()),
     }
 }
 
@@ -335,10 +269,8 @@ mod tests {
             retry_after: Some(after),
             ..Status::new(Code::Unavailable, "full")
         };
-        let response = respond(Err(status));
-        let details = response.headers()["grpc-status-details-bin"]
-            .to_str()
-            .unwrap();
+        let trailers = trailers(&Err(status));
+        let details = trailers["grpc-status-details-bin"].to_str().unwrap();
         assert_eq!(retry_delay(details), Some(after));
         assert_eq!(retry_delay("!"), None);
         assert_eq!(retry_delay(""), None);
@@ -353,12 +285,10 @@ mod tests {
     }
 
     #[test]
-    fn frames_must_be_whole() {
-        let framed = frame(&Bytes::from_static(b"abc"), Encoding::Identity);
-        assert_eq!(
-            unframe(framed.clone()),
-            Ok((false, Bytes::from_static(b"abc")))
-        );
+    fn a_response_is_one_whole_message() {
+        let framed = Bytes::from_static(b"\0\0\0\0\x03abc");
+        let whole = unframe(framed.clone());
+        assert_eq!(whole, Ok((false, Bytes::from_static(b"abc"))));
         assert!(unframe(framed.slice(..7)).is_err());
         assert!(unframe(framed.slice(..3)).is_err());
         assert!(unframe(Bytes::from_static(&[9, 0, 0, 0, 0])).is_err());
