@@ -120,7 +120,7 @@ fn dispatch(arguments: &Arguments) -> Result<(), Failure> {
         let _ = write!(io::stderr(), "{said}");
         return Ok(());
     }
-    logs::start(config.service.logs);
+    logs::start(&config.service.telemetry)?;
     said.lines().for_each(|line| tracing::warn!("{line}"));
     if !arguments.feature_gates.is_empty() {
         tracing::warn!("--feature-gates has no effect: there are no feature gates here");

@@ -8,7 +8,7 @@
 //! - [`yaml`]: text to a tree with positions
 //! - [`expand`]: `${env:NAME}` and its like in values
 //! - [`section`]: typed reading of mappings; unknown keys are found here
-//! - [`service`]: pipelines and the collector's own telemetry
+//! - [`service`]: pipelines; [`own_telemetry`]: the collector's own logs and metrics
 //! - [`contrib`]: what otelcol-contrib has and this collector may not have
 //! - [`diagnostic`]: errors and warnings as data, and as text
 //! - [`print`]: the tree as text again
@@ -18,6 +18,7 @@
 pub mod contrib;
 pub mod diagnostic;
 pub mod expand;
+pub mod own_telemetry;
 pub mod print;
 pub mod quantity;
 pub mod section;
@@ -35,8 +36,11 @@ use crate::component::{
     EXTENSIONS, Kind, PROCESSORS, RECEIVERS,
 };
 use diagnostic::{Diagnostic, Diagnostics, Position, did_you_mean};
+pub use own_telemetry::{
+    LogEncoding, LogOutput, LogSampling, LogsConfig, Naming, Patterns, ReaderConfig, Telemetry,
+};
 pub use section::Section;
-pub use service::{LogEncoding, LogsConfig, MetricsConfig, PipelineConfig, Service};
+pub use service::{PipelineConfig, Service};
 use source::Sources;
 pub use source::{Source, Surroundings};
 use yaml::Node;

@@ -54,6 +54,11 @@ pub fn print(root: &Node, mode: Mode, format: Format) -> String {
     }
 }
 
+/// A value as JSON, with everything in it.
+pub fn json(node: &Node) -> Json {
+    convert(node, Hidden::Never)
+}
+
 /// What of a tree is hidden.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hidden {

@@ -207,6 +207,11 @@ impl<'n> Section<'n> {
         }
     }
 
+    /// Keys that otelcol has and that need no action here.
+    pub fn accept(&self, keys: &[&'static str]) {
+        self.known.borrow_mut().extend(keys);
+    }
+
     /// Reports an error at the value of `key`, or at this section when the key is absent.
     pub fn error(&self, key: &'static str, message: impl Into<String>) {
         let position = self

@@ -8,19 +8,12 @@
 //! |---|---|---|
 //! | `extensions` | none | ids |
 //! | `pipelines.<signal>[/name]` | required | `receivers`, `processors`, `exporters`: ids |
-//! | `telemetry.logs.level` | `info` | `debug`, `info`, `warn`, `error` |
-//! | `telemetry.logs.encoding` | `console` | `console`, `json` |
-//! | `telemetry.metrics.level` | `normal` | `none` serves no metrics; the others serve all |
-//! | `telemetry.metrics.address` | `localhost:8888` | |
-//! | `telemetry.metrics.readers` | | one `pull.exporter.prometheus` with `host` and `port` |
-//!
-//! Metric names have no `_total`, as with `address` in otelcol; `without_type_suffix`,
-//! `without_units` and `without_scope_info` may only be `true`. `telemetry.traces`,
-//! `telemetry.resource` and other readers are refused as not supported yet.
+//! | `telemetry` | | see [`own_telemetry`](super::own_telemetry) |
 
 use collector_otlp::Signal;
 
 use super::diagnostic::{Diagnostics, Position, did_you_mean};
+use super::own_telemetry::Telemetry;
 use super::section::Section;
 use crate::component::ComponentId;
 
@@ -30,10 +23,8 @@ pub struct Service {
     pub extensions: Vec<ComponentId>,
     /// The pipelines.
     pub pipelines: Vec<PipelineConfig>,
-    /// How the collector logs.
-    pub logs: LogsConfig,
-    /// How the collector shows its metrics.
-    pub metrics: MetricsConfig,
+    /// How the collector shows itself.
+    pub telemetry: Telemetry,
 }
 
 /// A pipeline: what it moves, and through which components.
@@ -48,40 +39,6 @@ pub struct PipelineConfig {
     pub processors: Vec<ComponentId>,
     /// Where they go.
     pub exporters: Vec<ComponentId>,
-}
-
-/// How the collector logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogsConfig {
-    /// The least severe level that is shown.
-    pub level: tracing::Level,
-    /// The shape of a line.
-    pub encoding: LogEncoding,
-}
-
-/// The shape of a line of the collector's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogEncoding {
-    /// For people.
-    Console,
-    /// One JSON object.
-    Json,
-}
-
-impl Default for LogsConfig {
-    fn default() -> Self {
-        Self {
-            level: tracing::Level::INFO,
-            encoding: LogEncoding::Console,
-        }
-    }
-}
-
-/// Where the collector shows its metrics; `None` when it does not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetricsConfig {
-    /// The address of the Prometheus endpoint.
-    pub address: Option<String>,
 }
 
 /// The ids that a configuration defines, with their places.
@@ -126,15 +83,10 @@ impl Service {
             );
         }
         warn_of_unused(diagnostics, &pipelines, &extensions, defined);
-        let telemetry = section.section("telemetry");
-        telemetry.unsupported(&["traces", "resource"]);
-        let logs = logs(&telemetry.section("logs"));
-        let metrics = metrics(&telemetry.section("metrics"));
         Self {
             extensions,
             pipelines,
-            logs,
-            metrics,
+            telemetry: Telemetry::read(&section.section("telemetry")),
         }
     }
 }
@@ -259,90 +211,4 @@ fn warn_of_unused(
             diagnostics.warning(*position, message);
         }
     }
-}
-
-fn logs(section: &Section<'_>) -> LogsConfig {
-    use tracing::Level;
-    let default = LogsConfig::default();
-    section.unsupported(&[
-        "development",
-        "disable_caller",
-        "disable_stacktrace",
-        "error_output_paths",
-        "initial_fields",
-        "output_paths",
-        "processors",
-        "sampling",
-    ]);
-    let levels = [
-        ("debug", Level::DEBUG),
-        ("info", Level::INFO),
-        ("warn", Level::WARN),
-        ("error", Level::ERROR),
-    ];
-    let encodings = [
-        ("console", LogEncoding::Console),
-        ("json", LogEncoding::Json),
-    ];
-    LogsConfig {
-        level: section.choice("level", &levels).unwrap_or(default.level),
-        encoding: section
-            .choice("encoding", &encodings)
-            .unwrap_or(default.encoding),
-    }
-}
-
-fn metrics(section: &Section<'_>) -> MetricsConfig {
-    section.unsupported(&["views"]);
-    let levels = [
-        ("none", false),
-        ("basic", true),
-        ("normal", true),
-        ("detailed", true),
-    ];
-    let shown = section.choice("level", &levels).unwrap_or(true);
-    let address = section.text("address");
-    let readers = section.list("readers");
-    if address.is_some() && !readers.is_empty() {
-        section.error("address", "write either address or readers, not both");
-    }
-    if readers.len() > 1 {
-        section.error("readers", "more than one reader is not supported yet");
-    }
-    let read = readers.first().and_then(|node| {
-        let reader = Section::of(node, node.position, section.diagnostics());
-        prometheus_reader(&reader)
-    });
-    let address = address
-        .or(read)
-        .unwrap_or_else(|| "localhost:8888".to_owned());
-    MetricsConfig {
-        address: shown.then_some(address),
-    }
-}
-
-fn prometheus_reader(reader: &Section<'_>) -> Option<String> {
-    reader.unsupported(&["periodic"]);
-    if !reader.has("pull") {
-        return None;
-    }
-    let exporter = reader
-        .section("pull")
-        .section("exporter")
-        .section("prometheus");
-    for key in ["without_type_suffix", "without_units", "without_scope_info"] {
-        if exporter.bool(key) == Some(false) {
-            exporter.error(key, format!("{key}: false is not supported yet"));
-        }
-    }
-    exporter.unsupported(&["with_resource_constant_labels"]);
-    let host = exporter
-        .text("host")
-        .unwrap_or_else(|| "localhost".to_owned());
-    let port = exporter.number_in("port", 0..=65535).unwrap_or(8888);
-    Some(if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    })
 }

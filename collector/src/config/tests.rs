@@ -57,11 +57,10 @@ service:
 fn a_sound_file_has_nothing_to_say() {
     assert_eq!(messages(SOUND), "");
     let config = read(SOUND, &lookup).config.unwrap();
-    assert_eq!(config.service.logs.encoding, LogEncoding::Json);
-    assert_eq!(
-        config.service.metrics.address.as_deref(),
-        Some("0.0.0.0:8888")
-    );
+    let telemetry = &config.service.telemetry;
+    assert_eq!(telemetry.logs.encoding, LogEncoding::Json);
+    assert_eq!(telemetry.readers[0].address, "0.0.0.0:8888");
+    assert_eq!(telemetry.readers[0].naming, Naming::default());
     assert_eq!(
         config.service.pipelines[0].exporters[0].to_string(),
         "otlp_grpc/next"
@@ -107,7 +106,7 @@ extensions:
 service:
   extensions: [health_chek]
   telemetry:
-    logs: {level: loud, output_paths: [stdout]}
+    logs: {level: loud, processors: []}
     metrics: {readers: [{periodic: {}}]}
   pipelines:
     traces:
@@ -320,4 +319,61 @@ service:
     metrics: {receivers: [spanmetrics, sapnmetrics], exporters: [prometheusremotewrite, debgu]}
 "
     ));
+}
+
+fn telemetry(yaml: &str) -> Telemetry {
+    let source = format!(
+        "receivers: {{otlp: {{protocols: {{grpc: }}}}}}
+exporters: {{debug: }}
+service: {{telemetry: {yaml}, pipelines: {{logs: {{receivers: [otlp], exporters: [debug]}}}}}}
+"
+    );
+    let reading = read(&source, &lookup);
+    let said = reading.render();
+    reading.config.expect(&said).service.telemetry
+}
+
+#[test]
+fn own_telemetry_has_the_defaults_of_otelcol() {
+    let default = telemetry("{}");
+    assert_eq!(default.logs, LogsConfig::default());
+    assert_eq!(default.readers[0].address, "localhost:8888");
+    assert_eq!(default.readers[0].naming, Naming::default());
+    assert_eq!(telemetry("{metrics: {level: none}}").readers, []);
+}
+
+#[test]
+fn readers_name_metrics_with_suffixes_unless_told_otherwise() {
+    let two = telemetry(
+        "{metrics: {readers: [
+          {pull: {exporter: {prometheus: {host: '[::1]', port: 1}}}},
+          {pull: {exporter: {prometheus: {host: '::1', port: 2, without_type_suffix: true,
+            without_units: true, without_scope_info: true,
+            with_resource_constant_labels: {included: ['*'], excluded: [a]}}}}}]},
+         resource: {a: 1, service.name: shop, service.version: }}",
+    );
+    let [plain, told] = &two.readers[..] else {
+        panic!("two readers");
+    };
+    assert_eq!((&*plain.address, &*told.address), ("[::1]:1", "[::1]:2"));
+    assert!(plain.naming.has_type_suffix && plain.naming.has_units && plain.naming.has_scope);
+    assert!(told.naming.resource_labels.takes("b") && !told.naming.resource_labels.takes("a"));
+    assert!(!told.naming.has_type_suffix && !told.naming.has_units && !told.naming.has_scope);
+    assert_eq!(two.resource[2], ("service.version".to_owned(), None));
+}
+
+#[test]
+fn logs_go_where_the_paths_say() {
+    let logs = telemetry(
+        "{logs: {level: WARN, output_paths: [stdout, file:///var/log/c.log, rel.log],
+          initial_fields: {zone: a, n: 1}, sampling: {enabled: false}, disable_caller: true}}",
+    )
+    .logs;
+    let file = |path: &str| LogOutput::File(path.into());
+    assert_eq!(
+        logs.outputs,
+        [LogOutput::Stdout, file("/var/log/c.log"), file("rel.log")]
+    );
+    assert_eq!(logs.initial_fields[1], ("n".to_owned(), 1.into()));
+    assert_eq!((logs.level, logs.sampling), (tracing::Level::WARN, None));
 }

@@ -21,7 +21,7 @@ use crate::component::{
 };
 use crate::config::{Config, Defined, PipelineConfig, Service};
 use crate::network::Server;
-use crate::telemetry::{self, Registry};
+use crate::telemetry::{self, Description, Registry};
 
 /// How long shutting down may take in all.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ pub struct Running {
     exporters: Vec<Arc<dyn Exporter>>,
     extensions: Vec<Box<dyn RunningExtension>>,
     readiness: watch::Sender<Readiness>,
-    metrics: Option<Server>,
+    metrics: Vec<Server>,
 }
 
 /// What every step of starting needs.
@@ -72,7 +72,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         exporters: Vec::new(),
         extensions: Vec::new(),
         readiness: watch::Sender::new(Readiness::Unavailable),
-        metrics: None,
+        metrics: Vec::new(),
     };
     let mut start = Start {
         running,
@@ -109,9 +109,10 @@ impl<'c> Start<'c> {
         &mut self,
         extensions: Vec<Defined<Box<dyn BuildExtension>>>,
     ) -> Result<(), StartError> {
-        if let Some(address) = &self.service.metrics.address {
-            let server = telemetry::server::start(address, Arc::clone(&self.registry)).await?;
-            self.running.metrics = Some(server);
+        self.registry.describe(Description::of(self.service));
+        for reader in &self.service.telemetry.readers {
+            let server = telemetry::server::start(reader, Arc::clone(&self.registry)).await?;
+            self.running.metrics.push(server);
         }
         for Defined { id, build, .. } in extensions {
             if self.service.extensions.contains(&id) {
@@ -258,7 +259,7 @@ impl Running {
         for extension in self.extensions {
             extension.stop().await;
         }
-        if let Some(metrics) = self.metrics {
+        for metrics in self.metrics {
             metrics
                 .stop(Instant::now() + Duration::from_millis(100))
                 .await;

@@ -1,15 +1,17 @@
-//! Counters, gauges and histograms, and their Prometheus text.
+//! Counters, gauges and histograms.
 //!
-//! In: names, labels and numbers. Out: text of format 0.0.4.
-//! Invariant: asking for the same name and labels twice gives the same metric.
+//! In: names, labels and numbers. Out: a [`Family`] for each name, with everything at one moment.
+//! Invariant: asking for the same name and labels twice gives the same metric; names bear neither
+//! unit nor `_total`, which [`prometheus`](super::prometheus) adds where it is asked to.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::memory;
+use super::description::Description;
+use super::process;
 
 /// A number that only grows.
 #[derive(Clone, Debug, Default)]
@@ -54,17 +56,20 @@ pub struct Histogram(Arc<HistogramCells>);
 
 #[derive(Debug)]
 struct HistogramCells {
-    bounds: &'static [u64],
+    bounds: Vec<u64>,
+    /// How many of the values' units make one of the unit that is shown.
+    scale: f64,
     /// One for each bound, and one for what is above all of them.
     buckets: Vec<AtomicU64>,
     sum: AtomicU64,
 }
 
 impl Histogram {
-    fn with_bounds(bounds: &'static [u64]) -> Self {
+    fn with_bounds(bounds: Vec<u64>, scale: f64) -> Self {
         let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Self(Arc::new(HistogramCells {
             bounds,
+            scale,
             buckets,
             sum: AtomicU64::new(0),
         }))
@@ -77,25 +82,136 @@ impl Histogram {
         cells.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         cells.sum.fetch_add(value, Ordering::Relaxed);
     }
+
+    fn read(&self) -> Reading {
+        let cells = &self.0;
+        let bounds = cells.bounds.iter().map(|bound| *bound as f64 / cells.scale);
+        let mut count = 0;
+        let mut buckets = Vec::with_capacity(cells.buckets.len());
+        for (bound, bucket) in bounds.chain([f64::INFINITY]).zip(&cells.buckets) {
+            count += bucket.load(Ordering::Relaxed);
+            buckets.push((bound, count));
+        }
+        Reading::Histogram {
+            buckets,
+            sum: cells.sum.load(Ordering::Relaxed) as f64 / cells.scale,
+        }
+    }
 }
 
-#[derive(Debug)]
+/// How often times were shorter than each bound; shown in seconds.
+#[derive(Clone, Debug)]
+pub struct DurationHistogram(Histogram);
+
+impl DurationHistogram {
+    /// Counts one time.
+    pub fn record(&self, time: Duration) {
+        self.0.record(nanoseconds(time));
+    }
+}
+
+/// Bounds for the time from a request to its answer.
+pub const LATENCY_BOUNDS: &[Duration] = &[
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2_500),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A number that is asked for when somebody looks.
+type Observer = Box<dyn Fn() -> Option<f64> + Send + Sync>;
+
 enum Metric {
     Counter(Counter),
     Gauge(Gauge),
     Histogram(Histogram),
+    Observed(Observer),
 }
 
-#[derive(Debug)]
-struct Family {
+impl Metric {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Counter(_) => Kind::Counter,
+            Self::Gauge(_) | Self::Observed(_) => Kind::Gauge,
+            Self::Histogram(_) => Kind::Histogram,
+        }
+    }
+
+    fn read(&self) -> Option<Reading> {
+        match self {
+            Self::Counter(counter) => Some(Reading::Number(counter.value() as f64)),
+            Self::Gauge(gauge) => Some(Reading::Number(gauge.value() as f64)),
+            Self::Histogram(histogram) => Some(histogram.read()),
+            Self::Observed(observe) => observe().map(Reading::Number),
+        }
+    }
+}
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// It says how values are distributed.
+    Histogram,
+}
+
+/// Labels, sorted by name.
+pub type Labels = Vec<(String, String)>;
+
+/// Every metric of one name, at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Family {
+    /// The name, without unit and without `_total`.
+    pub name: String,
+    /// What it means.
+    pub help: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// The metrics.
+    pub series: Vec<(Labels, Reading)>,
+}
+
+/// A metric at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reading {
+    /// Of a counter or a gauge.
+    Number(f64),
+    /// Of a histogram.
+    Histogram {
+        /// For each bound, how many values were not above it; the last bound is infinite.
+        buckets: Vec<(f64, u64)>,
+        /// All values together.
+        sum: f64,
+    },
+}
+
+struct Registered {
     help: &'static str,
-    series: BTreeMap<String, Metric>,
+    kind: Kind,
+    series: BTreeMap<Labels, Metric>,
 }
 
-/// Every metric of the process.
-#[derive(Debug)]
+/// Every metric of the process, and what it is made of.
 pub struct Registry {
-    families: Mutex<BTreeMap<String, Family>>,
+    families: Mutex<BTreeMap<String, Registered>>,
+    description: Mutex<Arc<Description>>,
     started: Instant,
 }
 
@@ -103,8 +219,15 @@ impl Default for Registry {
     fn default() -> Self {
         Self {
             families: Mutex::default(),
+            description: Mutex::default(),
             started: Instant::now(),
         }
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Registry").finish_non_exhaustive()
     }
 }
 
@@ -129,6 +252,21 @@ impl Registry {
         .unwrap_or_default()
     }
 
+    /// A gauge that is asked for when somebody looks, such as an age; the last to register a name
+    /// and labels is asked, and `None` shows nothing.
+    pub fn observe(
+        &self,
+        name: &str,
+        help: &'static str,
+        labels: &[(&str, &str)],
+        observer: impl Fn() -> Option<f64> + Send + Sync + 'static,
+    ) {
+        let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        let family = registered(&mut families, name, help, Kind::Gauge);
+        let observer = Metric::Observed(Box::new(observer));
+        family.series.insert(sorted(labels), observer);
+    }
+
     /// The histogram with this name and these labels.
     pub fn histogram(
         &self,
@@ -137,12 +275,36 @@ impl Registry {
         labels: &[(&str, &str)],
         bounds: &'static [u64],
     ) -> Histogram {
-        let make = || Metric::Histogram(Histogram::with_bounds(bounds));
-        self.metric(name, help, labels, make, |metric| match metric {
+        self.scaled(name, help, labels, bounds.to_vec(), 1.0)
+    }
+
+    /// The histogram of times with this name and these labels, shown in seconds.
+    pub fn durations(
+        &self,
+        name: &str,
+        help: &'static str,
+        labels: &[(&str, &str)],
+        bounds: &[Duration],
+    ) -> DurationHistogram {
+        let bounds = bounds.iter().copied().map(nanoseconds).collect();
+        DurationHistogram(self.scaled(name, help, labels, bounds, 1e9))
+    }
+
+    fn scaled(
+        &self,
+        name: &str,
+        help: &'static str,
+        labels: &[(&str, &str)],
+        bounds: Vec<u64>,
+        scale: f64,
+    ) -> Histogram {
+        let histogram = Histogram::with_bounds(bounds, scale);
+        let make = || Metric::Histogram(histogram.clone());
+        let found = self.metric(name, help, labels, make, |metric| match metric {
             Metric::Histogram(histogram) => Some(histogram.clone()),
             _ => None,
-        })
-        .unwrap_or_else(|| Histogram::with_bounds(bounds))
+        });
+        found.unwrap_or(histogram)
     }
 
     fn metric<T>(
@@ -154,155 +316,149 @@ impl Registry {
         take: impl FnOnce(&Metric) -> Option<T>,
     ) -> Option<T> {
         let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
-        let family = families.entry(name.to_owned()).or_insert_with(|| Family {
-            help,
-            series: BTreeMap::new(),
-        });
-        take(
-            family
-                .series
-                .entry(render_labels(labels))
-                .or_insert_with(make),
-        )
+        let made = make();
+        let family = registered(&mut families, name, help, made.kind());
+        take(family.series.entry(sorted(labels)).or_insert(made))
     }
 
-    /// All metrics as Prometheus text.
-    pub fn render(&self) -> String {
-        let mut out = String::new();
+    /// Says what this collector is made of.
+    pub fn describe(&self, description: Description) {
+        let mut held = self
+            .description
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::new(description);
+    }
+
+    /// What this collector is made of.
+    pub fn description(&self) -> Arc<Description> {
+        let held = self
+            .description
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&held)
+    }
+
+    /// How long this collector has been running.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The sum of all counters whose names begin with `prefix`.
+    pub fn total(&self, prefix: &str) -> u64 {
         let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, family) in &*families {
-            render_family(&mut out, name, family);
-        }
+        let found = families.range(prefix.to_owned()..);
+        found
+            .take_while(|(name, _)| name.starts_with(prefix))
+            .flat_map(|(_, family)| family.series.values())
+            .map(|metric| match metric {
+                Metric::Counter(counter) => counter.value(),
+                _ => 0,
+            })
+            .sum()
+    }
+
+    /// Everything at this moment, sorted by name, with what is known of the process.
+    pub fn read(&self) -> Vec<Family> {
+        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read: Vec<Family> = families
+            .iter()
+            .map(|(name, family)| Family {
+                name: name.clone(),
+                help: family.help,
+                kind: family.kind,
+                series: family
+                    .series
+                    .iter()
+                    .filter_map(|(labels, metric)| Some((labels.clone(), metric.read()?)))
+                    .collect(),
+            })
+            .collect();
         drop(families);
-        let uptime = self.started.elapsed().as_secs_f64();
-        let help = "Uptime of the process, in seconds";
-        render_process(&mut out, "otelcol_process_uptime", "counter", help, uptime);
-        if let Some(rss) = memory::resident_bytes() {
-            let help = "Total physical memory (resident set size)";
-            render_process(
-                &mut out,
-                "otelcol_process_memory_rss",
-                "gauge",
-                help,
-                rss as f64,
-            );
-        }
-        if let Some(seconds) = memory::cpu_seconds() {
-            let help = "Total CPU user and system time in seconds";
-            render_process(
-                &mut out,
-                "otelcol_process_cpu_seconds",
-                "counter",
-                help,
-                seconds,
-            );
-        }
-        out
+        read.extend(process::families(self.uptime()));
+        read.retain(|family| !family.series.is_empty());
+        read.sort_by(|a, b| a.name.cmp(&b.name));
+        read
     }
 }
 
-fn render_process(out: &mut String, name: &str, kind: &str, help: &str, value: f64) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(
-        out,
-        "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
-    );
+fn registered<'f>(
+    families: &'f mut BTreeMap<String, Registered>,
+    name: &str,
+    help: &'static str,
+    kind: Kind,
+) -> &'f mut Registered {
+    families
+        .entry(name.to_owned())
+        .or_insert_with(|| Registered {
+            help,
+            kind,
+            series: BTreeMap::new(),
+        })
 }
 
-fn render_family(out: &mut String, name: &str, family: &Family) {
-    let kind = match family.series.values().next() {
-        Some(Metric::Counter(_)) => "counter",
-        Some(Metric::Gauge(_)) => "gauge",
-        Some(Metric::Histogram(_)) => "histogram",
-        None => return,
-    };
-    let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {kind}", family.help);
-    for (labels, metric) in &family.series {
-        let braced = if labels.is_empty() {
-            String::new()
-        } else {
-            format!("{{{labels}}}")
-        };
-        let _ = match metric {
-            Metric::Counter(counter) => writeln!(out, "{name}{braced} {}", counter.value()),
-            Metric::Gauge(gauge) => writeln!(out, "{name}{braced} {}", gauge.value()),
-            Metric::Histogram(histogram) => {
-                render_histogram(out, name, labels, &histogram.0);
-                Ok(())
-            }
-        };
-    }
-}
-
-fn render_histogram(out: &mut String, name: &str, labels: &str, cells: &HistogramCells) {
-    let comma = if labels.is_empty() { "" } else { "," };
-    let braced = if labels.is_empty() {
-        String::new()
-    } else {
-        format!("{{{labels}}}")
-    };
-    let bounds = cells
-        .bounds
+fn sorted(labels: &[(&str, &str)]) -> Labels {
+    let mut labels: Labels = labels
         .iter()
-        .map(u64::to_string)
-        .chain(["+Inf".to_owned()]);
-    let mut total = 0;
-    for (bound, bucket) in bounds.zip(&cells.buckets) {
-        total += bucket.load(Ordering::Relaxed);
-        let _ = writeln!(
-            out,
-            "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {total}"
-        );
-    }
-    let sum = cells.sum.load(Ordering::Relaxed);
-    let _ = writeln!(
-        out,
-        "{name}_sum{braced} {sum}\n{name}_count{braced} {total}"
-    );
-}
-
-fn render_labels(labels: &[(&str, &str)]) -> String {
-    let escape = |value: &str| {
-        value
-            .replace('\\', "\\\\")
-            .replace('"', "\\\"")
-            .replace('\n', "\\n")
-    };
-    let pairs: Vec<String> = labels
-        .iter()
-        .map(|(key, value)| format!("{key}=\"{}\"", escape(value)))
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    pairs.join(",")
+    labels.sort();
+    labels
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn series(registry: &Registry, name: &str) -> Vec<(Labels, Reading)> {
+        let families = registry.read();
+        let found = families.into_iter().find(|family| family.name == name);
+        found.map(|family| family.series).unwrap_or_default()
+    }
+
     #[test]
-    fn renders_prometheus_text() {
+    fn the_same_name_and_labels_are_the_same_metric() {
         let registry = Registry::default();
-        registry
-            .counter("a", "An a", &[("receiver", "otlp"), ("transport", "grpc")])
-            .add(2);
-        registry
-            .counter("a", "An a", &[("receiver", "otlp"), ("transport", "grpc")])
-            .add(3);
-        registry.gauge("b", "A b", &[]).set(-1);
-        let histogram = registry.histogram("c", "A c", &[("x", "q\"")], &[10, 100]);
-        [5, 10, 11, 1000]
-            .into_iter()
-            .for_each(|value| histogram.record(value));
-        let text = registry.render();
-        let (own, process) = text.split_once("# HELP otelcol_process_uptime").unwrap();
-        assert_eq!(
-            own,
-            "# HELP a An a\n# TYPE a counter\na{receiver=\"otlp\",transport=\"grpc\"} 5\n\
-             # HELP b A b\n# TYPE b gauge\nb -1\n\
-             # HELP c A c\n# TYPE c histogram\n\
-             c_bucket{x=\"q\\\"\",le=\"10\"} 2\nc_bucket{x=\"q\\\"\",le=\"100\"} 3\n\
-             c_bucket{x=\"q\\\"\",le=\"+Inf\"} 4\nc_sum{x=\"q\\\"\"} 1026\nc_count{x=\"q\\\"\"} 4\n"
-        );
-        assert!(process.contains("otelcol_process_memory_rss "));
+        registry.counter("a", "", &[("y", "2"), ("x", "1")]).add(2);
+        registry.counter("a", "", &[("x", "1"), ("y", "2")]).add(3);
+        let found = series(&registry, "a");
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].1, Reading::Number(5.0));
+        registry.counter("ab", "", &[]).add(1);
+        registry.counter("b", "", &[]).add(1);
+        assert_eq!(registry.total("a"), 6);
+        // A name has one kind; what asks for another counts for itself.
+        registry.gauge("a", "", &[("x", "1"), ("y", "2")]).set(9);
+        assert_eq!(series(&registry, "a"), found);
+    }
+
+    #[test]
+    fn times_are_shown_in_seconds() {
+        let registry = Registry::default();
+        let bounds = &[Duration::from_millis(1), Duration::from_secs(1)];
+        let times = registry.durations("t", "", &[], bounds);
+        for millis in [1, 2, 5_000] {
+            times.record(Duration::from_millis(millis));
+        }
+        let expected = Reading::Histogram {
+            buckets: vec![(0.001, 1), (1.0, 2), (f64::INFINITY, 3)],
+            sum: 5.003,
+        };
+        assert_eq!(series(&registry, "t"), [(Vec::new(), expected)]);
+    }
+
+    #[test]
+    fn an_observer_is_asked_when_somebody_looks_and_may_be_replaced() {
+        let registry = Registry::default();
+        let age = Gauge::default();
+        let observed = age.clone();
+        registry.observe("age", "", &[], move || {
+            Some(observed.value() as f64).filter(|age| *age > 0.0)
+        });
+        assert_eq!(series(&registry, "age"), []);
+        age.set(7);
+        assert_eq!(series(&registry, "age")[0].1, Reading::Number(7.0));
+        registry.observe("age", "", &[], || Some(0.5));
+        assert_eq!(series(&registry, "age")[0].1, Reading::Number(0.5));
     }
 }

@@ -1,15 +1,20 @@
 //! The collector's own metrics and logs, and what it knows of its process.
 //!
-//! In: counts from components. Out: Prometheus text over HTTP, log lines on stderr.
+//! In: counts and events from components. Out: Prometheus text over HTTP, lines of the log, and
+//! what pages for people show.
 //! Invariant: telemetry never fails or delays a pipeline.
 
+pub mod description;
 pub mod logs;
 pub mod memory;
 pub mod metrics;
 pub mod notify;
+mod process;
+pub mod prometheus;
 pub mod server;
 
-pub use metrics::{Counter, Gauge, Histogram, Registry};
+pub use description::Description;
+pub use metrics::{Counter, DurationHistogram, Gauge, Histogram, LATENCY_BOUNDS, Registry};
 
 use collector_otlp::Signal;
 

@@ -30,7 +30,7 @@ service:
   extensions: [health_check]
   telemetry:
     metrics:
-      readers: [{{pull: {{exporter: {{prometheus: {{host: 127.0.0.1, port: {metrics}}}}}}}}}]
+      address: '127.0.0.1:{metrics}'
   pipelines:
     traces: {{receivers: [otlp], processors: [memory_limiter], exporters: [debug]}}
 "

@@ -9,4 +9,5 @@ mod answers;
 mod configuration;
 mod flow;
 mod harness;
+mod own_telemetry;
 mod startup;

@@ -1,24 +1,29 @@
 //! The `health_check` extension: says over HTTP whether the collector is ready.
 //!
-//! In: GET requests. Out: 200 while every receiver takes telemetry, otherwise 503.
+//! In: GET requests. Out: 200 while every receiver takes telemetry and, if that is asked for,
+//! exporters give little up; otherwise 503.
 //! Invariant: the answer comes from memory.
 
 mod config;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::component::{
     BuildExtension, Context, Kind, Readiness, RunningExtension, StartError, Task,
 };
 use crate::network::{self, Body, Protocol, Server, ServerSettings};
-pub use config::Config;
+use crate::telemetry::Registry;
+pub use config::{Config, PipelineCheck, Texts};
 
 /// The row of this component.
 pub const KIND: Kind<dyn BuildExtension> = Kind {
@@ -37,26 +42,76 @@ impl BuildExtension for Config {
             let component = format!("extensions::{}", context.id);
             let listener = network::bind(&component, &self.endpoint).await?;
             let (config, since) = (Arc::new(*self), SystemTime::now());
+            let failing = Arc::new(AtomicBool::new(false));
+            let checking = config.pipeline_check.map(|check| {
+                let failing = Arc::clone(&failing);
+                tokio::spawn(watch_exporters(context.registry, check, failing))
+            });
             let settings = ServerSettings::of(Protocol::Http);
             let server = network::serve(listener, settings, move |request| {
-                let response = config.answer(request.uri().path(), *readiness.borrow(), since);
+                let state = match *readiness.borrow() {
+                    Readiness::Ready if failing.load(Ordering::Relaxed) => Readiness::Unavailable,
+                    state => state,
+                };
+                let response = config.answer(request.uri().path(), state, since);
                 std::future::ready(response)
             });
-            Ok(Box::new(HealthCheck { server }) as Box<dyn RunningExtension>)
+            Ok(Box::new(HealthCheck { server, checking }) as Box<dyn RunningExtension>)
         })
     }
 }
 
 struct HealthCheck {
     server: Server,
+    checking: Option<JoinHandle<()>>,
 }
 
 impl RunningExtension for HealthCheck {
     fn stop(self: Box<Self>) -> Task<'static, ()> {
+        if let Some(checking) = &self.checking {
+            checking.abort();
+        }
         Box::pin(
             self.server
                 .stop(Instant::now() + Duration::from_millis(100)),
         )
+    }
+}
+
+/// Looks every second whether exporters gave something up.
+async fn watch_exporters(registry: Arc<Registry>, check: PipelineCheck, failing: Arc<AtomicBool>) {
+    let total = || registry.total("otelcol_exporter_send_failed_");
+    let (mut last, mut failures) = (total(), Failures::default());
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        let now = ticks.tick().await;
+        let grown = total();
+        let is_failing = failures.count(now, grown > last, check);
+        last = grown;
+        if failing.swap(is_failing, Ordering::Relaxed) != is_failing {
+            tracing::warn!(
+                failing = is_failing,
+                "what exporters give up changed the health"
+            );
+        }
+    }
+}
+
+/// The seconds in which something was given up; as many as an interval has.
+#[derive(Default)]
+struct Failures(VecDeque<Instant>);
+
+impl Failures {
+    fn count(&mut self, now: Instant, failed: bool, check: PipelineCheck) -> bool {
+        if failed {
+            self.0.push_back(now);
+        }
+        while let Some(first) = self.0.front()
+            && now.duration_since(*first) >= check.interval
+        {
+            self.0.pop_front();
+        }
+        self.0.len() > check.threshold
     }
 }
 
@@ -68,12 +123,15 @@ impl Config {
             *response.status_mut() = StatusCode::NOT_FOUND;
             return response;
         }
-        let (status, fixed) = match readiness {
-            Readiness::Ready => (StatusCode::OK, &self.healthy),
-            Readiness::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, &self.unhealthy),
+        let status = match readiness {
+            Readiness::Ready => StatusCode::OK,
+            Readiness::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let (kind, text) = match (fixed, readiness) {
-            (Some(text), _) => ("text/plain", text.clone()),
+        let (kind, text) = match (&self.body, readiness) {
+            (Some(texts), Readiness::Ready) => ("text/plain; charset=utf-8", texts.healthy.clone()),
+            (Some(texts), Readiness::Unavailable) => {
+                ("text/plain; charset=utf-8", texts.unhealthy.clone())
+            }
             (None, Readiness::Ready) => ("application/json", available(since)),
             (None, Readiness::Unavailable) => (
                 "application/json",
@@ -91,35 +149,11 @@ impl Config {
 }
 
 fn available(since: SystemTime) -> String {
-    let uptime = since.elapsed().unwrap_or_default();
-    let up_since = rfc3339(since.duration_since(UNIX_EPOCH).unwrap_or_default());
-    let uptime = go_duration(uptime);
+    let uptime = go_duration(since.elapsed().unwrap_or_default());
+    let up_since = jiff::Timestamp::try_from(since).unwrap_or_default();
     format!(
         "{{\"status\":\"Server available\",\"upSince\":\"{up_since}\",\"uptime\":\"{uptime}\"}}"
     )
-}
-
-/// A time since the epoch as RFC 3339 in UTC, by the civil calendar.
-fn rfc3339(since_epoch: Duration) -> String {
-    let seconds = since_epoch.as_secs();
-    let (days, time) = (seconds / 86_400, seconds % 86_400);
-    // Years begin in March here, so that the leap day is a year's last.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
-    let nanos = since_epoch.subsec_nanos();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
 }
 
 /// A duration as Go prints it: `1h2m3.5s`.
@@ -136,20 +170,30 @@ fn go_duration(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     #[test]
     fn times_are_written_as_go_writes_them() {
-        assert_eq!(
-            rfc3339(Duration::new(951_782_400, 5)),
-            "2000-02-29T00:00:00.000000005Z"
-        );
-        assert_eq!(
-            rfc3339(Duration::from_secs(1_767_225_599)),
-            "2025-12-31T23:59:59.000000000Z"
-        );
         assert_eq!(go_duration(Duration::from_millis(1500)), "1.5s");
         assert_eq!(go_duration(Duration::from_secs(3723)), "1h2m3s");
+        let since = UNIX_EPOCH + Duration::new(951_782_400, 5);
+        assert!(available(since).contains("\"2000-02-29T00:00:00.000000005Z\""));
+    }
+
+    #[test]
+    fn more_failures_than_allowed_within_the_interval_are_unhealthy() {
+        let check = PipelineCheck {
+            interval: Duration::from_secs(10),
+            threshold: 2,
+        };
+        let (start, mut failures) = (Instant::now(), Failures::default());
+        let mut count =
+            |second, failed| failures.count(start + Duration::from_secs(second), failed, check);
+        assert!(!count(0, true) && !count(1, true));
+        assert!(count(2, true) && count(9, false));
+        assert!(!count(10, false));
     }
 
     #[test]
@@ -157,8 +201,8 @@ mod tests {
         let config = |path: &str| Config {
             endpoint: String::new(),
             path: path.to_owned(),
-            healthy: None,
-            unhealthy: None,
+            body: None,
+            pipeline_check: None,
         };
         let status = |path: &str, asked: &str, readiness| {
             config(path)
