@@ -39,7 +39,11 @@ impl RunContext {
             resolve(&project, &fleet, &none, &Redactor::default(), &diagnostics)?;
             return Err(Error::from_diagnostics(diagnostics));
         }
-        let secrets = Secrets::resolve(&fleet.environment.secrets, project.root())?;
+        let secrets = Secrets::resolve(
+            &fleet.environment.secrets,
+            project.root(),
+            &args.identities.identities(),
+        )?;
         let redactor = Redactor::new(&secrets);
         redactor.guard_panics();
         Ok(Self {

@@ -10,6 +10,7 @@ mod destroy;
 mod inventory;
 mod lab;
 mod plan;
+mod secret;
 mod status;
 
 use std::ffi::OsString;
@@ -62,6 +63,9 @@ enum Command {
     /// Make and remove throw-away hosts on this machine
     #[command(subcommand)]
     Lab(lab::LabCommand),
+    /// Keep secrets in files that live in git, encrypted
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -81,6 +85,8 @@ struct FleetArgs {
     /// How many hosts are worked on at once
     #[arg(long, value_name = "N", default_value_t = default_forks(), value_parser = parse_forks)]
     forks: usize,
+    #[command(flatten)]
+    identities: secret::IdentityArgs,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -172,6 +178,7 @@ impl Command {
             Self::Destroy(args) => args.output(),
             Self::Inventory(command) => command.output(),
             Self::Lab(command) => command.output(),
+            Self::Secret(command) => command.output(),
             Self::Completions(_) => OutputFormat::Text,
         }
     }
@@ -185,6 +192,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Destroy(args) => block_on(destroy::run(args)),
         Command::Inventory(command) => inventory::run(command),
         Command::Lab(command) => lab::run(command),
+        Command::Secret(command) => secret::run(command),
         Command::Completions(args) => completions::run(&args),
     }
 }

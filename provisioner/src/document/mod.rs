@@ -5,12 +5,14 @@
 //! goes on after a mistake, so that one run shows them all.
 
 mod diagnostic;
+mod replace;
 mod section;
 #[cfg(test)]
 mod tests;
 mod value;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Location, Source, suggestion};
+pub use replace::replace_file;
 pub use section::{Entry, Section};
 pub use value::{ByteSize, Duration, Name, to_json};
 

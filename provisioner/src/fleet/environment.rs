@@ -29,6 +29,8 @@ pub struct Environment {
     pub artifacts: BTreeMap<Name, ArtifactSource>,
     /// Where secrets come from, by name.
     pub secrets: BTreeMap<Name, SecretSource>,
+    /// The file with encrypted secrets, relative to the project.
+    pub secret_file: Option<Entry<String>>,
 }
 
 /// Where the bytes of an artifact come from. `{arch}` in a path or address stands for the
@@ -73,7 +75,7 @@ impl Environment {
         });
         let settings = section.json("settings");
         let artifacts = parse_named(&section, "artifacts", parse_artifact);
-        let secrets = parse_named(&section, "secrets", SecretSource::parse);
+        let (secret_file, secrets) = parse_secrets(&section);
         section.finish();
         Self {
             name,
@@ -83,6 +85,7 @@ impl Environment {
             settings,
             artifacts,
             secrets,
+            secret_file,
         }
     }
 }
@@ -118,16 +121,41 @@ fn parse_inventories(section: &Section<'_>) -> Vec<Entry<Name>> {
     inventories
 }
 
+/// The encrypted file, and the secrets that come from elsewhere. A table `file` is a secret of that
+/// name.
+fn parse_secrets(section: &Section<'_>) -> (Option<Entry<String>>, BTreeMap<Name, SecretSource>) {
+    let Some(table) = section.section("secrets") else {
+        return (None, BTreeMap::new());
+    };
+    let file = (!table.is_table("file"))
+        .then(|| table.string("file"))
+        .flatten();
+    let keys = table.keys();
+    let keys = keys
+        .into_iter()
+        .filter(|key| table.is_table("file") || key.value != "file");
+    (file, parse_entries(&table, keys, SecretSource::parse))
+}
+
 fn parse_named<T>(
     section: &Section<'_>,
     key: &str,
     parse: fn(Section<'_>) -> Option<T>,
 ) -> BTreeMap<Name, T> {
-    let mut map = BTreeMap::new();
     let Some(table) = section.section(key) else {
-        return map;
+        return BTreeMap::new();
     };
-    for key in table.keys() {
+    let keys = table.keys().into_iter();
+    parse_entries(&table, keys, parse)
+}
+
+fn parse_entries<T>(
+    table: &Section<'_>,
+    keys: impl Iterator<Item = Entry<String>>,
+    parse: fn(Section<'_>) -> Option<T>,
+) -> BTreeMap<Name, T> {
+    let mut map = BTreeMap::new();
+    for key in keys {
         let Some(child) = table.section(&key.value) else {
             continue;
         };

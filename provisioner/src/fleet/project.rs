@@ -5,14 +5,19 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Environment, Fleet, Override, Tier, dotted_keys, parse_tiers};
-use crate::document::{Diagnostics, Entry, Name, read_source, suggestion};
+use crate::document::{Diagnostics, Entry, Name, Source, read_source, suggestion};
 use crate::error::{Error, Result};
 use crate::inventory::Inventory;
+use crate::secret::{SecretFile, SecretOrigin, SecretSource};
 
 /// The file that holds the tiers, beside the environments.
 const TIERS_FILE: &str = "environments/tiers.toml";
+
+/// How the names of files with encrypted secrets end, without their extension.
+const SECRETS_SUFFIX: &str = ".secrets";
 
 /// The folder of a project.
 #[derive(Clone, Debug)]
@@ -73,7 +78,7 @@ impl Project {
                     .strip_suffix(".toml")
                     .map(ToOwned::to_owned)
             })
-            .filter(|name| folder != "environments" || name != "tiers")
+            .filter(|name| folder != "environments" || is_environment(name))
             .collect();
         names.sort();
         names
@@ -99,6 +104,27 @@ impl Project {
         overrides: &[Override],
         diagnostics: &Diagnostics,
     ) -> Result<Fleet> {
+        let (mut environment, _) = self.environment(environment, diagnostics)?;
+        self.add_encrypted(&mut environment, diagnostics)?;
+        let tier = self.tier(&environment, diagnostics)?;
+        let mut inventories = Vec::new();
+        for entry in &environment.inventories {
+            inventories.extend(self.named_inventory(entry, diagnostics)?);
+        }
+        let fleet = Fleet::build(environment, tier, inventories, overrides, diagnostics);
+        check_overrides(&fleet, overrides)?;
+        Ok(fleet)
+    }
+
+    /// Reads the file of an environment alone, not what it names.
+    ///
+    /// # Errors
+    /// There is no such environment, or its file cannot be read.
+    pub fn environment(
+        &self,
+        environment: &str,
+        diagnostics: &Diagnostics,
+    ) -> Result<(Environment, Arc<Source>)> {
         let known = self.names("environments");
         if !known.iter().any(|name| name == environment) {
             let error = Error::usage(format!("there is no environment `{environment}`"));
@@ -112,14 +138,43 @@ impl Project {
         let name: Name = environment.parse().map_err(Error::usage)?;
         let source = read_source(&self.root, Path::new(&format!("environments/{name}.toml")))?;
         let environment = Environment::parse(&name, &source, diagnostics);
-        let tier = self.tier(&environment, diagnostics)?;
-        let mut inventories = Vec::new();
-        for entry in &environment.inventories {
-            inventories.extend(self.named_inventory(entry, diagnostics)?);
+        Ok((environment, source))
+    }
+
+    /// Adds the secrets of the encrypted file that the environment names. None is decrypted.
+    fn add_encrypted(
+        &self,
+        environment: &mut Environment,
+        diagnostics: &Diagnostics,
+    ) -> Result<()> {
+        let Some(named) = &environment.secret_file else {
+            return Ok(());
+        };
+        let path = Path::new(&named.value);
+        if !self.root.join(path).is_file() {
+            let message = format!("there is no file `{}` with encrypted secrets", named.value);
+            let hint = format!(
+                "`provision secret set NAME --env {}` makes it",
+                environment.name
+            );
+            diagnostics.error(named.location.clone(), message, Some(hint));
+            return Ok(());
         }
-        let fleet = Fleet::build(environment, tier, inventories, overrides, diagnostics);
-        check_overrides(&fleet, overrides)?;
-        Ok(fleet)
+        let file = SecretFile::parse(&read_source(&self.root, path)?, diagnostics);
+        for (name, sealed) in file.values {
+            let location = sealed.location.clone();
+            if let Some(other) = environment.secrets.get(&name) {
+                let message = format!("secret `{name}` is described a second time");
+                let hint = format!("first at {}", other.location);
+                diagnostics.error(location, message, Some(hint));
+                continue;
+            }
+            let origin = SecretOrigin::Encrypted(sealed);
+            environment
+                .secrets
+                .insert(name, SecretSource { origin, location });
+        }
+        Ok(())
     }
 
     fn tier(&self, environment: &Environment, diagnostics: &Diagnostics) -> Result<Tier> {
@@ -159,6 +214,11 @@ impl Project {
         diagnostics.error(entry.location.clone(), message, hint);
         Ok(None)
     }
+}
+
+/// Tiers and encrypted secrets stand beside the environments.
+fn is_environment(name: &str) -> bool {
+    name != "tiers" && !name.ends_with(SECRETS_SUFFIX)
 }
 
 /// An override of a setting that no host has would silently do nothing.

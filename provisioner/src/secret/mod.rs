@@ -3,9 +3,19 @@
 //! Goes in: where a secret comes from. Comes out: a [`Secret`], and a [`Redactor`] that takes
 //! every form of it out of a text. Invariant: a secret has no way to be printed.
 
+mod file;
+mod identity;
 mod redactor;
+mod scratch;
+#[cfg(test)]
+mod tests;
 
+pub(crate) use file::check_value;
+pub use file::{SealedValue, SecretEditor, SecretFile};
+pub(crate) use identity::VALUE_LIMIT;
+pub use identity::{Identities, Recipients};
 pub use redactor::Redactor;
+pub use scratch::ScratchFile;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -55,6 +65,8 @@ pub enum SecretOrigin {
     File(String),
     /// From what a program prints; one line end at its end is dropped.
     Command(Vec<String>),
+    /// From the environment's encrypted file.
+    Encrypted(SealedValue),
 }
 
 impl SecretSource {
@@ -93,7 +105,11 @@ impl SecretSource {
         })
     }
 
-    fn resolve(&self, name: &Name, root: &Path) -> Result<Secret> {
+    /// Gets the value. Sources are relative to the project at `root`.
+    ///
+    /// # Errors
+    /// It cannot be had; the message names the source, never the value.
+    pub fn resolve(&self, name: &Name, root: &Path, identities: &Identities) -> Result<Secret> {
         let wrap = |what: String| {
             Error::configuration(format!("secret `{name}` cannot be had"))
                 .caused_by(what)
@@ -107,6 +123,7 @@ impl SecretSource {
             SecretOrigin::File(path) => std::fs::read_to_string(root.join(path))
                 .map_err(|error| wrap(format!("{path}: {error}")))?,
             SecretOrigin::Command(arguments) => run(arguments, root).map_err(wrap)?,
+            SecretOrigin::Encrypted(sealed) => return Secret::open(sealed, name, identities),
         };
         let value = value.strip_suffix('\n').map_or(value.as_str(), |value| {
             value.strip_suffix('\r').unwrap_or(value)
@@ -154,11 +171,15 @@ impl Secrets {
     ///
     /// # Errors
     /// One of them cannot be had; the message names it and its source, never its value.
-    pub fn resolve(sources: &BTreeMap<Name, SecretSource>, root: &Path) -> Result<Self> {
+    pub fn resolve(
+        sources: &BTreeMap<Name, SecretSource>,
+        root: &Path,
+        identities: &Identities,
+    ) -> Result<Self> {
         let mut secrets = Self::default();
         let mut failures = Vec::new();
         for (name, source) in sources {
-            match source.resolve(name, root) {
+            match source.resolve(name, root, identities) {
                 Ok(secret) => drop(secrets.values.insert(name.clone(), secret)),
                 Err(error) => failures.push(error),
             }
@@ -173,7 +194,11 @@ impl Secrets {
             let causes = failure.causes.join("\n");
             let cause = format!("{}\n{causes}", failure.message);
             all = all.caused_by(redactor.redact(&cause));
-            all.hints.extend(failure.hints);
+            for hint in failure.hints {
+                if !all.hints.contains(&hint) {
+                    all.hints.push(hint);
+                }
+            }
         }
         Err(all)
     }
