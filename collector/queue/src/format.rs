@@ -11,6 +11,8 @@
 use bytes::{Buf, BufMut};
 use crc32c::{crc32c, crc32c_append};
 
+use crate::Amount;
+
 /// The version that is written and read.
 pub(crate) const VERSION: u32 = 1;
 /// The bytes before the first record.
@@ -98,14 +100,27 @@ impl Header {
         bytes
     }
 
+    /// Everything that was appended before the segment.
+    pub(crate) fn before(&self) -> Amount {
+        Amount {
+            records: self.records_before,
+            weight: self.weight_before,
+        }
+    }
+
+    /// Whether these bytes, at most those of a header, may be the beginning of one.
+    pub(crate) fn begins(bytes: &[u8]) -> bool {
+        let magic = HEADER_MAGIC.to_le_bytes();
+        bytes.iter().zip(&magic).all(|(byte, magic)| byte == magic)
+    }
+
     pub(crate) fn decode(mut bytes: &[u8]) -> Beginning {
         if bytes.iter().all(|byte| *byte == 0) {
             return Beginning::Blank;
         }
         let whole = bytes;
         if bytes.len() < HEADER_BYTES as usize {
-            let begins = whole.len() >= 8 && whole[..8] == HEADER_MAGIC.to_le_bytes();
-            return if begins {
+            return if Self::begins(bytes) {
                 Beginning::Damaged
             } else {
                 Beginning::Foreign

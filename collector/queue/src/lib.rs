@@ -8,6 +8,7 @@
 //! - `writer`: groups to segments, one fdatasync each
 //! - `retire`: what is done with, and the files that it takes along
 //! - `reader`, `scan`: segments to records, resynchronised behind damage
+//! - `notes`: acknowledgements beside a segment
 //! - `recover`: any folder to a queue
 //! - `ledger`: what is known of the segments, without I/O
 //! - `format`: the bytes
@@ -25,6 +26,7 @@ mod error;
 mod files;
 mod format;
 mod ledger;
+mod notes;
 mod queue;
 mod reader;
 mod recover;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::files::{Access, Files};
 use crate::format::Seed;
 use crate::ledger::{Place, Shared};
+use crate::notes::Noted;
 use crate::scan::{Cursor, Found, Gap, Scanner, Step};
 use crate::writer::segment_path;
 use crate::{Amount, READY_BYTES, Receipt, Record};
@@ -38,7 +39,8 @@ pub(crate) struct Turn {
 /// What was read in a turn.
 struct Read {
     found: Vec<Found>,
-    gaps: Vec<Gap>,
+    /// With the weight of what was done with inside.
+    gaps: Vec<(Gap, u64)>,
     after: Cursor,
 }
 
@@ -54,18 +56,21 @@ impl Read {
         loop {
             match scanner.step()? {
                 Step::Record(found) => read.found.push(found),
-                Step::Gap { gap, .. } => read.gaps.push(gap),
+                Step::Gap { gap, .. } => read.gaps.push((gap, 0)),
                 Step::End => {
                     let missing = amount.records.saturating_sub(scanner.cursor.index.into());
                     if missing > 0 {
                         let records = missing as u32;
                         let weight = amount.weight.saturating_sub(scanner.cursor.before);
                         let first = scanner.cursor.index;
-                        read.gaps.push(Gap {
-                            first,
-                            records,
-                            weight,
-                        });
+                        read.gaps.push((
+                            Gap {
+                                first,
+                                records,
+                                weight,
+                            },
+                            0,
+                        ));
                         scanner.cursor = Cursor {
                             offset: scanner.end,
                             index: first + records,
@@ -112,7 +117,13 @@ impl Reader {
         };
         scanner.cursor = at.cursor;
         scanner.end = end;
-        let read = Read::from(scanner, amount)?;
+        let mut read = Read::from(scanner, amount)?;
+        if !read.gaps.is_empty() {
+            let noted = Noted::read(&*self.files, &self.folder, self.salt, at.sequence);
+            for (gap, done) in &mut read.gaps {
+                *done = noted.weight_in(*gap);
+            }
+        }
         Ok(self.publish(at, read))
     }
 
@@ -126,12 +137,15 @@ impl Reader {
         if ledger.filled != at || ledger.find(at.sequence).is_none() {
             return turn;
         }
-        for gap in &read.gaps {
+        for (gap, done_weight) in &read.gaps {
             let Some(segment) = ledger.find(at.sequence) else {
                 break;
             };
-            let mut weight = gap.weight;
-            let mut passed = Amount::default();
+            let mut weight = gap.weight.saturating_sub(*done_weight);
+            let mut passed = Amount {
+                records: 0,
+                weight: *done_weight,
+            };
             for index in gap.first..gap.first.saturating_add(gap.records) {
                 if segment.done.contains(index) {
                     passed.records += 1;
@@ -143,6 +157,7 @@ impl Reader {
                     weight,
                     is_lost: true,
                 });
+                // The weight of a gap is known as a whole, so its first record bears it.
                 weight = 0;
             }
             segment.done_ahead = segment.done_ahead.less(passed);

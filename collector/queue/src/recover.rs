@@ -7,7 +7,7 @@
 //! it is scanned, made durable and given its footer. What is missing of the records that were
 //! durable is lost and counted; what was never durable was never answered, and is not.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -15,28 +15,23 @@ use std::sync::Arc;
 
 use crate::files::{Access, File, Files, read_full, write_all};
 use crate::format::{
-    ACK_BYTES, Beginning, FOOTER_BYTES, Footer, HEADER_BYTES, Header, IDENTITY_BYTES, Note, Seed,
-    aligned, decode_identity, encode_identity,
+    Beginning, FOOTER_BYTES, Footer, HEADER_BYTES, Header, IDENTITY_BYTES, Note, RECORD_BYTES,
+    Seed, aligned, decode_identity, encode_identity,
 };
 use crate::ledger::{Ledger, Place, Segment, Shared};
+use crate::notes::{Noted, Notes};
 use crate::scan::{Gap, Scanner, Step};
-use crate::writer::{Bounds, Notes, Writer, segment_path};
+use crate::writer::{Bounds, Writer, segment_path};
 use crate::{Amount, Loss, Opened, SetAside};
 
 /// The file with the queue's identity.
 const IDENTITY: &str = "queue";
 
-/// The most bytes of notes that are read at once.
-const NOTES_CHUNK_BYTES: usize = 64 << 10;
+/// How much of an unconfirmed end is written again at once.
+const REWRITE_CHUNK_BYTES: usize = 1 << 20;
 
-/// What the notes beside a segment say.
-#[derive(Default)]
-struct Noted {
-    done: Vec<(u32, u32)>,
-    durable: Amount,
-    /// The bytes of whole notes.
-    len: u64,
-}
+/// More records than any segment has; who says so is damaged.
+const MAX_SEGMENT_RECORDS: u64 = 1 << 21;
 
 /// A file that holds a segment.
 struct Candidate {
@@ -44,6 +39,8 @@ struct Candidate {
     file: Arc<dyn File>,
     len: u64,
     header: Option<Header>,
+    /// Whether nothing at its beginning is of a queue.
+    is_foreign: bool,
 }
 
 /// Opens the segments of a folder that this process has locked.
@@ -81,11 +78,18 @@ pub(crate) fn recover(
         folder,
         salt: 0,
         opened: &mut opened,
+        is_durable: true,
     };
     let found = recovery.candidates(&sequences);
     recovery.salt = recovery.identity(&found)?;
     let (segments, notes, appended) = recovery.segments(found);
     let salt = recovery.salt;
+    // A gap in the sequences keeps the next header from vouching for what precedes it.
+    let next_sequence = if recovery.is_durable {
+        last + 1
+    } else {
+        last + 2
+    };
 
     let mut ledger = Ledger::new(segments);
     ledger.note_bytes = notes.values().map(|notes| notes.len).sum();
@@ -100,7 +104,7 @@ pub(crate) fn recover(
         bounds,
         shared: Arc::new(Shared::new(ledger)),
         salt,
-        next_sequence: last + 1,
+        next_sequence,
         appended,
         notes,
         active: None,
@@ -122,6 +126,8 @@ struct Recovery<'a> {
     folder: &'a Path,
     salt: u64,
     opened: &'a mut Opened,
+    /// Whether all that was found is durable now.
+    is_durable: bool,
 }
 
 impl Recovery<'_> {
@@ -149,7 +155,8 @@ impl Recovery<'_> {
         let len = file.size().map_err(unreadable)?;
         let mut bytes = [0; HEADER_BYTES as usize];
         let read = read_full(&*file, &mut bytes, 0).map_err(unreadable)?;
-        let header = match Header::decode(&bytes[..read]) {
+        let beginning = Header::decode(&bytes[..read]);
+        let header = match beginning {
             // A file that was to be written again, and was not.
             Beginning::Header(header) if header.sequence != sequence => return Ok(None),
             Beginning::Header(header) => Some(header),
@@ -165,6 +172,7 @@ impl Recovery<'_> {
             file,
             len,
             header,
+            is_foreign: beginning == Beginning::Foreign,
         }))
     }
 
@@ -219,27 +227,34 @@ impl Recovery<'_> {
         let mut segments = VecDeque::new();
         let mut all_notes = BTreeMap::new();
         let mut appended = Amount::default();
+        let mut last = None;
         for (place, candidate) in found.iter().enumerate() {
             let next = found
                 .get(place + 1)
                 .filter(|next| next.sequence == candidate.sequence + 1);
             let next = next.and_then(|next| next.header);
-            if let Some(header) = candidate.header {
-                let before = Amount {
-                    records: header.records_before,
-                    weight: header.weight_before,
-                };
-                appended = appended.max(before);
-            }
-            let noted = self.notes(candidate.sequence);
+            let next = next.map(|header| header.before());
+            // What counts is the difference between a segment and the next. Where the header is
+            // damaged, the segment before it says the same.
+            let follows = |last: u64| last.checked_add(1) == Some(candidate.sequence);
+            let before = match candidate.header {
+                Some(header) => Some(header.before()),
+                None => last.is_some_and(follows).then_some(appended),
+            };
+            last = Some(candidate.sequence);
+            appended = before.unwrap_or(appended);
+            let noted = Noted::read(&**self.files, self.folder, self.salt, candidate.sequence);
             let mut notes = Notes {
                 len: noted.len,
+                is_on_disk: noted.is_on_disk,
                 ..Notes::default()
             };
-            if let Some(segment) = self.segment(candidate, next, &noted, &mut notes) {
+            // It says how much was durable; what is there beyond that was refused.
+            let exact = before.zip(next).map(|(before, next)| next.less(before));
+            if let Some(segment) = self.segment(candidate, exact, &noted, &mut notes) {
                 appended.add(segment.amount);
                 segments.push_back(segment);
-                if notes.len > 0 || !notes.pending.is_empty() {
+                if notes.is_on_disk || !notes.pending.is_empty() {
                     all_notes.insert(candidate.sequence, notes);
                 }
             }
@@ -247,42 +262,11 @@ impl Recovery<'_> {
         (segments, all_notes, appended)
     }
 
-    /// Reads the notes beside a segment; what is damaged of them is as if it were not there.
-    fn notes(&self, sequence: u64) -> Noted {
-        let mut noted = Noted::default();
-        let path = segment_path(self.folder, sequence, "ack");
-        let Ok(file) = self.files.open(&path, Access::Read) else {
-            return noted;
-        };
-        let seed = Seed::new(self.salt, sequence);
-        let mut bytes = vec![0; NOTES_CHUNK_BYTES];
-        while let Ok(read @ 1..) = read_full(&*file, &mut bytes, noted.len) {
-            for note in bytes[..read].chunks_exact(ACK_BYTES) {
-                noted.len += ACK_BYTES as u64;
-                match Note::decode(note, seed) {
-                    Some(Note::Done { index, weight }) => noted.done.push((index, weight)),
-                    Some(Note::Durable { records, weight }) => {
-                        let durable = Amount {
-                            records: records.into(),
-                            weight,
-                        };
-                        noted.durable = noted.durable.max(durable);
-                    }
-                    None => {}
-                }
-            }
-            if read < bytes.len() {
-                break;
-            }
-        }
-        noted
-    }
-
     /// What a file holds; `None` when nothing of it is left.
     fn segment(
         &mut self,
         candidate: &Candidate,
-        next: Option<Header>,
+        exact: Option<Amount>,
         noted: &Noted,
         notes: &mut Notes,
     ) -> Option<Segment> {
@@ -303,14 +287,11 @@ impl Recovery<'_> {
             self.mark_done(&mut segment, noted, None, notes, seed);
             return Some(segment);
         }
-        let mut durable = noted.durable;
-        if let (Some(own), Some(next)) = (candidate.header, next) {
-            durable = durable.max(Amount {
-                records: next.records_before.saturating_sub(own.records_before),
-                weight: next.weight_before.saturating_sub(own.weight_before),
-            });
-        }
-        let scanned = match scan(candidate, seed, durable) {
+        let is_possible = |amount: &Amount| amount.records <= MAX_SEGMENT_RECORDS;
+        let exact = exact.filter(is_possible);
+        let durable = exact.unwrap_or(noted.durable);
+        let durable = Some(durable).filter(is_possible).unwrap_or_default();
+        let scanned = match scan(candidate, seed, durable, exact.is_some()) {
             Ok(scanned) => scanned,
             Err(error) => {
                 let path = segment_path(self.folder, candidate.sequence, "log");
@@ -322,21 +303,29 @@ impl Recovery<'_> {
             self.nothing_in(candidate);
             return None;
         }
+        let is_foreign = scanned.end == HEADER_BYTES && candidate.is_foreign;
         segment.amount = scanned.amount;
         segment.end = scanned.end;
         segment.first_at = scanned.first_at;
         self.mark_done(&mut segment, noted, Some(&scanned), notes, seed);
-        self.finish(candidate, seed, &mut segment);
+        if is_foreign {
+            self.nothing_in(candidate);
+            return None;
+        }
+        self.finish(candidate, seed, &mut segment, scanned.unconfirmed);
         Some(segment)
     }
 
     /// A segment without records was never answered from, unless it was made unreadable.
     fn nothing_in(&mut self, candidate: &Candidate) {
         let path = segment_path(self.folder, candidate.sequence, "log");
-        let mut bytes = [0; HEADER_BYTES as usize];
+        let mut bytes = [0; (HEADER_BYTES + RECORD_BYTES) as usize];
         let read = read_full(&*candidate.file, &mut bytes, 0).unwrap_or(0);
-        match Header::decode(&bytes[..read]) {
+        let (header, first) = bytes[..read].split_at(read.min(HEADER_BYTES as usize));
+        let is_torn = Header::begins(header) && first.iter().all(|byte| *byte == 0);
+        match Header::decode(header) {
             Beginning::Header(_) | Beginning::Blank => drop(self.files.remove(&path)),
+            _ if is_torn => drop(self.files.rename(&path, &path.with_extension("damaged"))),
             _ => self.set_aside(&path, Reason::Foreign),
         }
         let _ = self.files.remove(&path.with_extension("ack"));
@@ -347,7 +336,8 @@ impl Recovery<'_> {
         let mut bytes = [0; FOOTER_BYTES as usize];
         let read = read_full(&*candidate.file, &mut bytes, at).ok()?;
         let footer = Footer::decode(&bytes[..read], seed)?;
-        (footer.end <= at).then_some(footer)
+        let has_room = u64::from(footer.records) * RECORD_BYTES <= footer.end;
+        (footer.end <= at && has_room).then_some(footer)
     }
 
     /// Marks what was acknowledged before, what is lost, and what was never answered.
@@ -366,13 +356,7 @@ impl Recovery<'_> {
         }
         let mut lost = Amount::default();
         for hole in scanned.map_or(&[][..], |scanned| &scanned.holes) {
-            let weights = noted
-                .done
-                .iter()
-                .filter(|(index, _)| hole.gap.contains(*index));
-            let done: HashMap<u32, u32> = weights.copied().collect();
-            let done_weight: u64 = done.values().map(|weight| u64::from(*weight)).sum();
-            let mut weight = hole.gap.weight.saturating_sub(done_weight);
+            let mut weight = hole.gap.weight.saturating_sub(noted.weight_in(hole.gap));
             for index in hole.gap.first..hole.gap.first.saturating_add(hole.gap.records) {
                 if segment.done.insert(index, weight) {
                     let amount = Amount { records: 1, weight };
@@ -383,6 +367,8 @@ impl Recovery<'_> {
                     notes
                         .pending
                         .extend_from_slice(&Note::Done { index, weight }.encode(seed));
+                } else {
+                    continue;
                 }
                 // The weight of the hole is known as a whole, so its first record bears it.
                 weight = 0;
@@ -399,7 +385,13 @@ impl Recovery<'_> {
     }
 
     /// Makes a scanned segment durable and gives it its footer.
-    fn finish(&self, candidate: &Candidate, seed: Seed, segment: &mut Segment) {
+    fn finish(
+        &mut self,
+        candidate: &Candidate,
+        seed: Seed,
+        segment: &mut Segment,
+        unconfirmed: u64,
+    ) {
         let footer = Footer {
             records: segment.amount.records as u32,
             weight: segment.amount.weight,
@@ -408,10 +400,16 @@ impl Recovery<'_> {
         };
         let at = aligned(candidate.len);
         let bytes = footer.encode(seed);
-        // Best effort: without it the next start scans again.
-        let written = write_all(&*candidate.file, &mut [IoSlice::new(&bytes)], at)
+        // The footer vouches for what may not have been durable until now. An fsync alone would
+        // not do: where one failed, the system takes for written what is not.
+        let rewritten = rewrite(&*candidate.file, unconfirmed, segment.end)
             .and_then(|()| candidate.file.sync_data());
-        if written.is_ok() {
+        if rewritten.is_err() {
+            self.is_durable = false;
+            return;
+        }
+        // Best effort: without it the next start scans again.
+        if write_all(&*candidate.file, &mut [IoSlice::new(&bytes)], at).is_ok() {
             segment.file_bytes = at + FOOTER_BYTES;
         }
     }
@@ -428,13 +426,11 @@ struct Scanned {
     end: u64,
     first_at: u64,
     holes: Vec<Hole>,
+    /// Where what was perhaps never made durable begins.
+    unconfirmed: u64,
 }
 
 impl Gap {
-    fn contains(&self, index: u32) -> bool {
-        index >= self.first && index - self.first < self.records
-    }
-
     /// The part that was durable, given what was, and the rest.
     fn split(self, before: u64, durable: Amount) -> [Hole; 2] {
         let records = durable.records.saturating_sub(self.first.into());
@@ -467,8 +463,9 @@ impl Gap {
     }
 }
 
-/// Reads a segment to its end. `durable` is what is known to have been durable of it.
-fn scan(candidate: &Candidate, seed: Seed, durable: Amount) -> io::Result<Scanned> {
+/// Reads a segment to its end. `durable` is what is known to have been durable of it, or all
+/// that is wanted of it.
+fn scan(candidate: &Candidate, seed: Seed, durable: Amount, is_all: bool) -> io::Result<Scanned> {
     let start = Place::start(candidate.sequence).cursor;
     let file = Arc::clone(&candidate.file);
     let mut scanner = Scanner::new(file, seed, start, candidate.len);
@@ -477,12 +474,18 @@ fn scan(candidate: &Candidate, seed: Seed, durable: Amount) -> io::Result<Scanne
         end: start.offset,
         first_at: 0,
         holes: Vec::new(),
+        unconfirmed: start.offset,
     };
-    loop {
+    let mut group = 0;
+    while !is_all || scanned.amount.records < durable.records {
         match scanner.step()? {
             Step::Record(found) => {
                 if scanned.first_at == 0 {
                     scanned.first_at = found.head.appended_at;
+                }
+                if group != found.head.durable_records {
+                    group = found.head.durable_records;
+                    scanned.unconfirmed = found.offset;
                 }
                 scanned.end = scanner.cursor.offset;
                 scanned.amount = Amount {
@@ -513,7 +516,28 @@ fn scan(candidate: &Candidate, seed: Seed, durable: Amount) -> io::Result<Scanne
         });
         scanned.amount = durable;
     }
+    if durable.records >= scanned.amount.records {
+        scanned.unconfirmed = scanned.end;
+    }
     Ok(scanned)
+}
+
+/// Writes a part of a file again as it is.
+fn rewrite(file: &dyn File, from: u64, until: u64) -> io::Result<()> {
+    let mut bytes = vec![0; REWRITE_CHUNK_BYTES];
+    let mut at = from;
+    while at < until {
+        let len = usize::try_from(until - at)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
+        let read = read_full(file, &mut bytes[..len], at)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        write_all(file, &mut [IoSlice::new(&bytes[..read])], at)?;
+        at += read as u64;
+    }
+    Ok(())
 }
 
 /// Why a file was set aside.

@@ -3,15 +3,18 @@
 //! In: receipts, idle time, the need for room. Out: fewer files. Invariant: a file goes only when
 //! all its records are done with or dropped on request; a damaged one keeps its bytes for a while.
 
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 
 use crate::files::{Access, write_all};
 use crate::format::{Note, Seed};
-use crate::writer::{Writer, segment_path};
+use crate::writer::Writer;
 use crate::{Amount, Receipt};
 
 /// Files that are kept to be written again, since that costs the file system no metadata.
 const SPARES: usize = 2;
+
+/// How many files with notes are kept open.
+const OPEN_NOTES: usize = 16;
 
 impl Writer {
     /// Notes that records are done with, and retires the segments that are through.
@@ -62,28 +65,41 @@ impl Writer {
 
     /// Writes the notes that are pending. What fails is only noted again by the next start.
     pub(crate) fn flush_notes(&mut self) {
+        let mut open = self
+            .notes
+            .values()
+            .filter(|notes| notes.file.is_some())
+            .count();
         for (sequence, notes) in &mut self.notes {
             if notes.pending.is_empty() {
                 continue;
             }
-            if notes.file.is_none() {
-                let path = segment_path(&self.folder, *sequence, "ack");
-                let access = if notes.len == 0 {
-                    Access::Create
-                } else {
-                    Access::Write
-                };
-                notes.file = self.files.open(&path, access).ok();
-            }
-            let Some(file) = &notes.file else {
+            let was_open = notes.file.is_some();
+            let Some(file) = notes.open(&*self.files, &self.folder, *sequence) else {
                 continue;
             };
             let len = notes.pending.len() as u64;
-            if write_all(&**file, &mut [IoSlice::new(&notes.pending)], notes.len).is_ok() {
+            if write_all(&*file, &mut [IoSlice::new(&notes.pending)], notes.len).is_ok() {
                 notes.len += len;
+                notes.is_dirty = true;
                 notes.pending.clear();
                 self.shared.ledger().note_bytes += len;
             }
+            if !was_open && open >= OPEN_NOTES {
+                notes.file = None;
+            } else if !was_open {
+                open += 1;
+            }
+        }
+    }
+
+    /// Makes the notes durable.
+    pub(crate) fn sync_notes(&mut self) {
+        for (sequence, notes) in self.notes.iter_mut().filter(|(_, notes)| notes.is_dirty) {
+            if let Some(file) = notes.open(&*self.files, &self.folder, *sequence) {
+                notes.is_dirty = file.sync_data().is_err();
+            }
+            notes.file = None;
         }
     }
 
@@ -108,7 +124,7 @@ impl Writer {
         } else {
             self.files.remove(&path)
         };
-        if gone.is_err() && self.files.open(&path, Access::Read).is_ok() {
+        if gone.is_err_and(|error| error.kind() != ErrorKind::NotFound) {
             // It is tried again when the queue is idle.
             return;
         }
@@ -122,7 +138,7 @@ impl Writer {
     /// Forgets a segment whose file is gone.
     fn forget(&mut self, sequence: u64) {
         if let Some(notes) = self.notes.remove(&sequence) {
-            if notes.len > 0 {
+            if notes.is_on_disk {
                 let _ = self.files.remove(&self.path(sequence, "ack"));
             }
             let mut ledger = self.shared.ledger();
@@ -229,7 +245,7 @@ impl Writer {
     }
 
     /// Notes how much of the active segment is durable, so that damage to its end is known.
-    fn note_durable(&mut self) {
+    pub(crate) fn note_durable(&mut self) {
         let Some(active) = self
             .active
             .as_mut()

@@ -135,6 +135,7 @@ impl Scanner {
         };
         let fits = |head: &Head| {
             head.index >= self.cursor.index
+                && u64::from(head.index) * RECORD_BYTES <= offset
                 && offset + head.extent() <= self.end.next_multiple_of(8)
         };
         Ok(Head::decode(&bytes, self.seed).filter(fits))

@@ -1,4 +1,8 @@
-//! The queue on a real disk.
+//! The queue on a real disk; `power` and `damage` hold its core against faulty ones.
+
+mod damage;
+mod memory;
+mod power;
 
 use std::path::Path;
 use std::sync::Arc;

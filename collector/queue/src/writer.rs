@@ -16,6 +16,7 @@ use crate::format::{
     ACK_BYTES, FOOTER_BYTES, Footer, HEADER_BYTES, Head, Header, RECORD_BYTES, Seed,
 };
 use crate::ledger::{Place, Segment, Shared, micros};
+use crate::notes::Notes;
 use crate::scan::Cursor;
 use crate::space::Space;
 use crate::{Amount, Overflow, READY_BYTES, Record};
@@ -29,14 +30,6 @@ pub(crate) struct Bounds {
     pub(crate) damaged_bytes: u64,
     pub(crate) overflow: Overflow,
     pub(crate) space: Arc<Space>,
-}
-
-/// The notes beside a segment.
-#[derive(Default)]
-pub(crate) struct Notes {
-    pub(crate) file: Option<Arc<dyn File>>,
-    pub(crate) len: u64,
-    pub(crate) pending: Vec<u8>,
 }
 
 /// See the module.
@@ -347,6 +340,8 @@ impl Writer {
 
     /// Ends the active segment with a footer.
     pub(crate) fn seal(&mut self) {
+        // Should footer and last record be damaged together, the note still says what was there.
+        self.note_durable();
         let Some(active) = self.active.take() else {
             return;
         };
@@ -395,11 +390,7 @@ impl Writer {
         while !self.spares.is_empty() {
             self.remove_spare();
         }
-        for notes in self.notes.values() {
-            if let Some(file) = &notes.file {
-                let _ = file.sync_data();
-            }
-        }
+        self.sync_notes();
         let _ = self.files.sync_folder(&self.folder);
     }
 }
