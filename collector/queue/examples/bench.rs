@@ -1,9 +1,8 @@
 //! Measures the queue against the disk that it is on.
 //!
-//! `cargo run --profile dist -p collector-queue --example bench -- FOLDER [BACKLOG_MIB] [SECONDS]`
+//! `cargo run --profile dist -p collector-queue --example bench -- FOLDER [BACKLOG_MIB]`
 //! writes there and removes what it wrote. Senders append records of 120 KB of noise, 64 at a
-//! time; the disk itself takes 8 MiB writes with O_DSYNC, before and after, to fresh blocks and
-//! to blocks that were written before.
+//! time; the disk itself takes 8 MiB writes with O_DSYNC, in turns with it.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -24,7 +23,8 @@ use collector_queue::{Disk, Options, Queue, Record, Space};
 const SENDERS: usize = 64;
 const RECORD_BYTES: usize = 120_000;
 const DISK_WRITE_BYTES: usize = 8 << 20;
-const DISK_WRITES: usize = 150;
+const DISK_WRITES: usize = 50;
+const ROUNDS: u64 = 5;
 const O_DSYNC: i32 = 0o10000;
 
 struct Speed {
@@ -59,7 +59,7 @@ fn noise(len: usize) -> Bytes {
     bytes.into()
 }
 
-/// 8 MiB writes with O_DSYNC to a file, in place if it was written before.
+/// 8 MiB writes with O_DSYNC to a new file.
 fn disk(path: &Path) -> Speed {
     let noise: Vec<_> = (0..4).map(|_| noise(DISK_WRITE_BYTES)).collect();
     let mut options = fs::OpenOptions::new();
@@ -159,41 +159,56 @@ async fn drain(queue: &Queue, bytes: u64) {
     );
 }
 
+/// Rounds of the disk alone and the queue alone, in turns, since a disk is not the same from one
+/// minute to the next. Returns the ratios of throughput and of the 99th percentile.
+async fn rounds(folder: &Path, queue: &Arc<Queue>, round_bytes: u64) -> (Vec<f64>, Vec<f64>) {
+    let (mut speed, mut tail) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let probe = folder.join(format!("disk-{round}"));
+        let disk = disk(&probe);
+        let filled = append(queue, move |bytes| bytes >= round_bytes).await;
+        disk.print(&format!("{round}: disk: 8 MiB, O_DSYNC, new file"));
+        filled.print(&format!("{round}: queue: 64 senders of 120 KB"));
+        speed.push(filled.megabytes_per_second / disk.megabytes_per_second);
+        tail.push(filled.p99 / disk.p99);
+    }
+    for round in 0..ROUNDS {
+        fs::remove_file(folder.join(format!("disk-{round}"))).unwrap();
+    }
+    (speed, tail)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
 #[tokio::main]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let folder = std::path::PathBuf::from(arguments.next().expect("a folder")).join("queue-bench");
-    let backlog = arguments.next().map_or(2048, |mib| mib.parse().unwrap()) << 20;
-    let seconds = arguments
-        .next()
-        .map_or(5, |seconds| seconds.parse().unwrap());
+    let backlog: u64 = arguments.next().map_or(2048, |mib| mib.parse().unwrap()) << 20;
     fs::create_dir_all(&folder).unwrap();
-    let probe = folder.join("disk");
-    let fresh = disk(&probe);
-    fresh.print("disk: 8 MiB, O_DSYNC, new file");
-    let again = disk(&probe);
-    again.print("disk: 8 MiB, O_DSYNC, in place");
-    fs::remove_file(&probe).unwrap();
-
     let (queue, _) = open(&folder, 64 << 30);
-    let filled = append(&queue, move |bytes| bytes >= backlog).await;
-    filled.print("queue: 64 senders of 120 KB, backlog grows");
+    println!("The backlog grows: every block is new.");
+    let (speed, tail) = rounds(&folder, &queue, backlog / ROUNDS).await;
+    println!(
+        "throughput {:.2} of the disk's, p99 {:.2} times it",
+        median(speed),
+        median(tail)
+    );
     queue.close().await;
     drop(queue);
     let (queue, took) = open(&folder, 64 << 30);
     println!(
-        "{:46} {:8.1} ms",
-        "open with that backlog",
+        "opened with that backlog in {:.1} ms",
         took.as_secs_f64() * 1e3
     );
     drain(&queue, backlog).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    println!(
-        "{:46} {:8} bytes",
-        "on disk after the drain",
-        queue.stats().disk_bytes
-    );
+    println!("on disk after it: {} bytes", queue.stats().disk_bytes);
 
+    println!("A consumer keeps up: segments are written again in place.");
     let stop = Arc::new(AtomicBool::new(false));
     let consumer = tokio::spawn({
         let (queue, stop) = (Arc::clone(&queue), Arc::clone(&stop));
@@ -206,23 +221,14 @@ async fn main() {
             }
         }
     });
-    let until = Instant::now() + Duration::from_secs(seconds);
-    let followed = append(&queue, move |_| Instant::now() >= until).await;
+    let (speed, tail) = rounds(&folder, &queue, backlog / ROUNDS).await;
+    println!(
+        "throughput {:.2} of the disk's, p99 {:.2} times it",
+        median(speed),
+        median(tail)
+    );
     stop.store(true, Ordering::Relaxed);
     consumer.await.unwrap();
-    followed.print("queue: the same while a consumer keeps up");
-    let last = disk(&probe);
-    last.print("disk: 8 MiB, O_DSYNC, new file, once more");
-    let floor = fresh.megabytes_per_second.max(last.megabytes_per_second);
-    let ratio = |speed: &Speed| speed.megabytes_per_second / floor;
-    println!(
-        "against the disk (new file, better of two): backlog {:.2}, kept up {:.2}; p99 {:.2} and {:.2} times the disk's",
-        ratio(&filled),
-        ratio(&followed),
-        filled.p99 / fresh.p99.min(last.p99),
-        followed.p99 / fresh.p99.min(last.p99),
-    );
-    println!("fsyncs {}", queue.stats().fsyncs);
     queue.close().await;
     std::io::stdout().flush().unwrap();
     fs::remove_dir_all(&folder).unwrap();

@@ -48,7 +48,7 @@ impl Read {
     /// Reads on in a segment that holds so much.
     fn from(scanner: &mut Scanner, amount: Amount) -> io::Result<Self> {
         let start = scanner.cursor;
-        let mut read = Read {
+        let mut read = Self {
             found: Vec::new(),
             gaps: Vec::new(),
             after: start,
