@@ -28,8 +28,10 @@ pub const RECEIVERS: &[Kind<dyn BuildReceiver>] = &[receiver::otlp::KIND];
 pub const PROCESSORS: &[Kind<dyn BuildProcessor>] = &[
     processor::attributes::KIND,
     processor::batch::KIND,
+    processor::filter::KIND,
     processor::memory_limiter::KIND,
     processor::resource::KIND,
+    processor::transform::KIND,
 ];
 
 /// Every exporter.
@@ -127,6 +129,12 @@ pub enum Failure {
         /// What went wrong.
         reason: String,
     },
+}
+
+impl From<crate::ottl::EvalFault> for Failure {
+    fn from(fault: crate::ottl::EvalFault) -> Self {
+        Self::permanent(fault.to_string())
+    }
 }
 
 impl From<collector_otlp::WireError> for Failure {

@@ -8,7 +8,7 @@
 //! - [`component`]: what a component is, and the tables of all of them
 //! - [`receiver`], [`processor`], [`exporter`], [`extension`]: a folder per component
 //! - [`pipeline`]: builds the graph once; queues, retries, the order of shutdown
-//! - [`edit`], [`matching`], [`pattern`]: what processors have in common
+//! - [`edit`], [`matching`], [`ottl`], [`pattern`]: what processors have in common
 //! - [`network`]: HTTP, gRPC, TLS and compression, shared by components
 //! - [`telemetry`]: the collector's own metrics and logs
 //!
@@ -25,6 +25,7 @@ pub mod exporter;
 pub mod extension;
 pub mod matching;
 pub mod network;
+pub mod ottl;
 pub mod pattern;
 pub mod pipeline;
 pub mod processor;

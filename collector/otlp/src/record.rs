@@ -46,7 +46,10 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 enum Edit<'a> {
     /// An attribute.
-    Attribute { key: &'a [u8], value: Content<'a> },
+    Attribute {
+        key: Content<'a>,
+        value: Content<'a>,
+    },
     /// A whole field, in `scratch`.
     Field(u32, u32),
 }
@@ -158,6 +161,7 @@ impl<'a> Record<'a> {
             }
         }
         let key = &self.source[slot.key.0 as usize..slot.key.1 as usize];
+        let key = Content::Borrowed(key);
         let value = Content::Scratch(start, self.scratch.len() as u32);
         slot.state = State::Edited(self.edits.len() as u32);
         self.edits.push(Edit::Attribute { key, value });
@@ -186,7 +190,7 @@ impl<'a> Record<'a> {
             }
             State::Kept if slot.part.number == self.attribute_number() => Some(&[]),
             State::Edited(edit) => match self.edits[edit as usize] {
-                Edit::Attribute { key, .. } => Some(key),
+                Edit::Attribute { key, .. } => Some(self.content(key)),
                 Edit::Field(..) => None,
             },
             _ => None,
@@ -261,43 +265,70 @@ impl<'a> Record<'a> {
         key: &'a [u8],
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        let start = self.scratch.len() as u32;
-        write(&mut self.scratch);
-        let end = self.scratch.len() as u32;
-        self.set(place, key, Content::Scratch(start, end));
+        let value = self.kept_in_scratch(write);
+        self.set(place, key, value);
     }
 
     /// Replaces the value at a place, whose key stays.
     pub fn revalue(&mut self, place: Place, write: impl FnOnce(&mut Vec<u8>)) {
-        let Some(slot) = self.slots.get(place.0 as usize) else {
-            return;
-        };
-        let key = match slot.state {
-            State::Edited(edit) => match self.edits[edit as usize] {
-                Edit::Attribute { key, .. } => key,
-                Edit::Field(..) => return,
-            },
-            _ => &self.source[slot.key.0 as usize..slot.key.1 as usize],
-        };
-        self.set_written(Some(place), key, write);
+        if let Some((key, _)) = self.contents(place) {
+            let value = self.kept_in_scratch(write);
+            self.edit(Some(place), Edit::Attribute { key, value });
+        }
     }
 
     /// Sets an attribute to the value of another attribute.
     pub fn copy_value(&mut self, place: Option<Place>, key: &'a [u8], from: Place) {
-        let Some(slot) = self.slots.get(from.0 as usize) else {
-            return;
-        };
-        let value = match slot.state {
+        if let Some((_, value)) = self.contents(from) {
+            self.set(place, key, value);
+        }
+    }
+
+    /// Sets the attribute with this key, present or not, when neither outlives the record.
+    pub fn upsert(&mut self, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        match self.find(key) {
+            Some(place) => self.revalue(place, write),
+            None => {
+                let key = self.kept_in_scratch(|scratch| scratch.extend_from_slice(key));
+                let value = self.kept_in_scratch(write);
+                self.edit(None, Edit::Attribute { key, value });
+            }
+        }
+    }
+
+    /// Gives the attribute at a place another key.
+    pub fn rename(&mut self, place: Place, key: &[u8]) {
+        if let Some((_, value)) = self.contents(place) {
+            let key = self.kept_in_scratch(|scratch| scratch.extend_from_slice(key));
+            self.edit(Some(place), Edit::Attribute { key, value });
+        }
+    }
+
+    /// The key and value at a place, wherever they stand.
+    fn contents(&self, place: Place) -> Option<(Content<'a>, Content<'a>)> {
+        let slot = self.slots.get(place.0 as usize)?;
+        match slot.state {
             State::Edited(edit) => match self.edits[edit as usize] {
-                Edit::Attribute { value, .. } => value,
-                Edit::Field(..) => return,
+                Edit::Attribute { key, value } => Some((key, value)),
+                Edit::Field(..) => None,
             },
-            _ => Content::Borrowed(&self.source[slot.value.0 as usize..slot.value.1 as usize]),
-        };
-        self.set(place, key, value);
+            _ => {
+                let source = |(start, end): (u32, u32)| {
+                    Content::Borrowed(&self.source[start as usize..end as usize])
+                };
+                Some((source(slot.key), source(slot.value)))
+            }
+        }
+    }
+
+    fn kept_in_scratch(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Content<'a> {
+        let start = self.scratch.len() as u32;
+        write(&mut self.scratch);
+        Content::Scratch(start, self.scratch.len() as u32)
     }
 
     fn set(&mut self, place: Option<Place>, key: &'a [u8], value: Content<'a>) {
+        let key = Content::Borrowed(key);
         self.edit(place, Edit::Attribute { key, value });
     }
 
@@ -489,7 +520,7 @@ impl<'a> Record<'a> {
                 out.extend_from_slice(&self.scratch[start as usize..end as usize]);
             }
             Edit::Attribute { key, value } => {
-                let value = self.content(value);
+                let (key, value) = (self.content(key), self.content(value));
                 let length = 2
                     + varint_width(key.len())
                     + key.len()

@@ -137,6 +137,13 @@ impl Choice {
 }
 
 impl Properties {
+    /// Whether nothing is configured.
+    pub fn is_empty(&self) -> bool {
+        Signal::ALL
+            .into_iter()
+            .all(|signal| self.fault(signal).is_some())
+    }
+
     fn matches(&self, signal: Signal, above: &Above<'_, '_>, item: &Record<'_>) -> bool {
         let own = match signal {
             Signal::Traces => self.matches_span(above, item),

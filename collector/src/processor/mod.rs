@@ -5,5 +5,7 @@
 
 pub mod attributes;
 pub mod batch;
+pub mod filter;
 pub mod memory_limiter;
 pub mod resource;
+pub mod transform;

@@ -1,0 +1,197 @@
+//! Computing values and conditions for one item.
+//!
+//! In: a [`View`] of the item. Out: a value, a truth, or why there is none.
+//! Invariant: nothing is allocated unless a function makes new text.
+
+use super::compile::list_of;
+use super::fault::EvalFault;
+use super::function::Function;
+use super::path::{Path, View};
+use super::syntax::{Comparison, Key, Operator};
+use super::value::Value;
+
+/// Something that has a value.
+#[derive(Clone, Debug)]
+pub(super) enum Getter {
+    Literal(Value<'static>),
+    Path(Path),
+    Call(Function, Vec<Self>, Vec<Key>),
+    Arithmetic(Box<Self>, Operator, Box<Self>),
+    Negate(Box<Self>),
+    List(Vec<Self>),
+    RootSpan,
+}
+
+/// Something that is true or false.
+#[derive(Clone, Debug)]
+pub(super) enum Test {
+    Literal(bool),
+    Truth(Getter),
+    Compare(Getter, Comparison, Getter),
+    And(Vec<Self>),
+    Or(Vec<Self>),
+    Not(Box<Self>),
+}
+
+/// The number of a span's field that holds its parent's id.
+const PARENT: u32 = 4;
+
+impl Getter {
+    /// The value for one item.
+    pub(super) fn read<'v>(&'v self, view: &View<'v>) -> Result<Value<'v>, EvalFault> {
+        match self {
+            Self::Literal(value) => Ok(borrowed(value)),
+            Self::Path(path) => Ok(path.read(view)),
+            Self::Call(function, arguments, keys) => {
+                let value = match arguments.as_slice() {
+                    [only] => function.one(only.read(view)?)?,
+                    several => {
+                        let values: Result<Vec<_>, _> =
+                            several.iter().map(|getter| getter.read(view)).collect();
+                        function.several(values?)?
+                    }
+                };
+                Ok(value.at(keys))
+            }
+            Self::Arithmetic(left, operator, right) => {
+                compute(&left.read(view)?, *operator, &right.read(view)?)
+            }
+            Self::Negate(inner) => match inner.read(view)? {
+                Value::Int(number) => Ok(Value::Int(number.wrapping_neg())),
+                Value::Double(number) => Ok(Value::Double(-number)),
+                value => Err(EvalFault::new(format!("cannot negate {}", value.kind()))),
+            },
+            Self::List(items) => {
+                let values: Result<Vec<_>, _> =
+                    items.iter().map(|getter| getter.read(view)).collect();
+                Ok(list_of(values?.into_iter()))
+            }
+            Self::RootSpan => Ok(Value::Bool(view.is_root_span(PARENT))),
+        }
+    }
+
+    /// Whether the value is a boolean.
+    pub(super) fn is_condition(&self) -> bool {
+        matches!(self, Self::Call(function, _, keys) if function.is_condition() && keys.is_empty())
+    }
+
+    /// The value, if all that it depends on is constant.
+    pub(super) fn constant(&self) -> Option<Result<Value<'static>, EvalFault>> {
+        let literals = |getters: &[Self]| -> Option<Vec<Value<'static>>> {
+            getters.iter().map(Self::literal).collect()
+        };
+        Some(match self {
+            Self::Call(function, arguments, keys) => {
+                let mut values = literals(arguments)?;
+                let value = match values.len() {
+                    1 => function.one(values.pop()?),
+                    _ => function.several(values),
+                };
+                value.map(|value| value.at(keys))
+            }
+            Self::Arithmetic(left, operator, right) => {
+                compute(&left.literal()?, *operator, &right.literal()?)
+            }
+            Self::List(items) => Ok(list_of(literals(items)?.into_iter())),
+            _ => return None,
+        })
+    }
+
+    fn literal(&self) -> Option<Value<'static>> {
+        match self {
+            Self::Literal(value) => Some(value.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl Test {
+    /// Whether it is true for one item; `and` and `or` look no further than they must.
+    pub(super) fn holds(&self, view: &View<'_>) -> Result<bool, EvalFault> {
+        match self {
+            Self::Literal(flag) => Ok(*flag),
+            Self::Truth(getter) => match getter.read(view)? {
+                Value::Bool(flag) => Ok(flag),
+                value => Err(EvalFault::new(format!(
+                    "expected a boolean but got {}",
+                    value.kind()
+                ))),
+            },
+            Self::Compare(left, comparison, right) => {
+                let (left, right) = (left.read(view)?, right.read(view)?);
+                Ok(left.compares(*comparison, &right))
+            }
+            Self::And(parts) => {
+                for part in parts {
+                    if !part.holds(view)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Self::Or(parts) => {
+                for part in parts {
+                    if part.holds(view)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            Self::Not(inner) => Ok(!inner.holds(view)?),
+        }
+    }
+}
+
+/// The same value, borrowed from the text that was compiled.
+fn borrowed<'v>(value: &'v Value<'static>) -> Value<'v> {
+    match value {
+        Value::Text(text) => Value::Text(text.as_ref().into()),
+        Value::Bytes(bytes) => Value::Bytes(bytes.as_ref().into()),
+        Value::List(list) => Value::List(list.as_ref().into()),
+        Value::Map(list) => Value::Map(list.as_ref().into()),
+        other => other.clone(),
+    }
+}
+
+fn compute(
+    left: &Value<'_>,
+    operator: Operator,
+    right: &Value<'_>,
+) -> Result<Value<'static>, EvalFault> {
+    let value = match (left, operator, right) {
+        (Value::Int(a), _, Value::Int(b)) => whole(*a, operator, *b)?,
+        (Value::Double(a), _, Value::Double(b)) => Value::Double(fractional(*a, operator, *b)),
+        (Value::Int(a), _, Value::Double(b)) => Value::Double(fractional(*a as f64, operator, *b)),
+        (Value::Double(a), _, Value::Int(b)) => Value::Double(fractional(*a, operator, *b as f64)),
+        (Value::Time(a), Operator::Subtract, Value::Time(b)) => Value::Duration(a - b),
+        (Value::Time(a), Operator::Subtract, Value::Duration(b)) => Value::Time(a - b),
+        (Value::Time(a), Operator::Add, Value::Duration(b))
+        | (Value::Duration(b), Operator::Add, Value::Time(a)) => Value::Time(a + b),
+        (Value::Duration(a), Operator::Add, Value::Duration(b)) => Value::Duration(a + b),
+        (Value::Duration(a), Operator::Subtract, Value::Duration(b)) => Value::Duration(a - b),
+        _ => {
+            let message = format!("cannot compute with {} and {}", left.kind(), right.kind());
+            return Err(EvalFault::new(message));
+        }
+    };
+    Ok(value)
+}
+
+fn whole(a: i64, operator: Operator, b: i64) -> Result<Value<'static>, EvalFault> {
+    Ok(Value::Int(match operator {
+        Operator::Add => a.wrapping_add(b),
+        Operator::Subtract => a.wrapping_sub(b),
+        Operator::Multiply => a.wrapping_mul(b),
+        Operator::Divide if b == 0 => return Err(EvalFault::new("division by zero")),
+        Operator::Divide => a.wrapping_div(b),
+    }))
+}
+
+fn fractional(a: f64, operator: Operator, b: f64) -> f64 {
+    match operator {
+        Operator::Add => a + b,
+        Operator::Subtract => a - b,
+        Operator::Multiply => a * b,
+        Operator::Divide => a / b,
+    }
+}

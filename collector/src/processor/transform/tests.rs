@@ -1,0 +1,279 @@
+//! From YAML to the JSON of what came out.
+
+use std::sync::Arc;
+
+use collector_otlp::{Request, Signal};
+
+use super::Config;
+use crate::budget::Budget;
+use crate::component::{BuildProcessor, ComponentId, Context, Failure, Stage};
+use crate::config::Section;
+use crate::config::diagnostic::{Diagnostics, Position};
+use crate::config::yaml;
+use crate::telemetry::Registry;
+
+const SPAN: &str = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},"scopeSpans":[{"scope":{"name":"lib"},"spans":[{"name":"GET /users/17","kind":2,"attributes":[{"key":"a","value":{"stringValue":"äöü"}},{"key":"b","value":{"intValue":"1"}},{"key":"token.x","value":{"stringValue":"secret 42"}}],"events":[{"name":"e"}],"status":{"message":"m","code":1}}]}]}]}"#;
+const LOG: &str = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"severityNumber":9,"body":{"stringValue":"hello"}}]}]}]}"#;
+const METRIC: &str = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":[{"asInt":"5"}]}}]}]}]}"#;
+
+fn read(text: &str) -> (Config, Vec<String>) {
+    let diagnostics = Diagnostics::default();
+    let node = yaml::parse(text, &diagnostics).unwrap();
+    let section = Section::of(&node, Position::default(), &diagnostics);
+    let config = Config::read(&section);
+    drop(section);
+    let entries = diagnostics.into_sorted().into_iter();
+    (config, entries.map(|entry| entry.message).collect())
+}
+
+fn transformed(text: &str, signal: Signal, json: &str) -> Result<String, Failure> {
+    let (config, messages) = read(text);
+    assert_eq!(messages, Vec::<String>::new(), "{text}");
+    let context = Context {
+        id: ComponentId::parse("transform").unwrap(),
+        registry: Arc::new(Registry::default()),
+        budget: Arc::new(Budget::of(1 << 20)),
+    };
+    let Ok(Stage::Function(transform)) = config.build(&context, signal) else {
+        panic!("no function");
+    };
+    let request = Request::parse_json(signal, json.as_bytes()).unwrap();
+    let out = transform.process(request)?;
+    let again = Request::parse(signal, out.bytes().clone()).unwrap();
+    assert_eq!(again.items(), out.items());
+    Ok(String::from_utf8(out.to_json().unwrap()).unwrap())
+}
+
+fn span(statement: &str) -> String {
+    let text = format!("trace_statements: [{{context: span, statements: ['{statement}']}}]");
+    transformed(&text, Signal::Traces, SPAN).unwrap()
+}
+
+#[test]
+fn each_editor_does_what_it_says() {
+    for (statement, expected) in [
+        (r#"set(name, "x")"#, r#""name":"x","kind":2"#),
+        (r#"set(kind, SPAN_KIND_CLIENT)"#, r#""kind":3"#),
+        (
+            r#"set(status.code, STATUS_CODE_ERROR)"#,
+            r#""status":{"message":"m","code":2}"#,
+        ),
+        (
+            r#"set(status.message, Concat([name, attributes["b"]], " "))"#,
+            r#""message":"GET /users/17 1""#,
+        ),
+        (
+            r#"set(attributes["c"], 1.5)"#,
+            r#"{"key":"c","value":{"doubleValue":1.5}}"#,
+        ),
+        (
+            r#"set(attributes["b"], resource.attributes["service.name"])"#,
+            r#"{"key":"b","value":{"stringValue":"shop"}}"#,
+        ),
+        (
+            r#"set(attributes["c"], attributes["b"] + 1) where attributes["b"] == 1"#,
+            r#"{"key":"c","value":{"intValue":"2"}}"#,
+        ),
+        (
+            r#"set(trace_id.string, "5b8efff798038103d269b633813fc60c")"#,
+            r#""traceId":"5b8efff798038103d269b633813fc60c""#,
+        ),
+        (r#"set(end_time_unix_nano, 7)"#, r#""endTimeUnixNano":"7""#),
+        (
+            r#"delete_key(attributes, "a")"#,
+            r#""attributes":[{"key":"b""#,
+        ),
+        (
+            r#"delete_matching_keys(attributes, "^[ab]$")"#,
+            r#""attributes":[{"key":"token.x""#,
+        ),
+        (
+            r#"keep_keys(attributes, ["b", "z"])"#,
+            r#""attributes":[{"key":"b","value":{"intValue":"1"}}],"events""#,
+        ),
+        (
+            r#"keep_matching_keys(attributes, "^token")"#,
+            r#""attributes":[{"key":"token.x""#,
+        ),
+        (
+            r#"truncate_all(attributes, 3)"#,
+            r#"{"key":"a","value":{"stringValue":"ä"}},{"key":"b","value":{"intValue":"1"}},{"key":"token.x","value":{"stringValue":"sec"}}"#,
+        ),
+        (
+            r#"replace_pattern(name, "/users/(\\d+)", "/users/{id $1}")"#,
+            r#""name":"GET /users/{id 17}""#,
+        ),
+        (
+            r#"replace_pattern(attributes["token.x"], "\\d", "%")"#,
+            r#""stringValue":"secret %%"#,
+        ),
+        (
+            r#"replace_all_patterns(attributes, "value", "secret", "hidden")"#,
+            r#""stringValue":"hidden 42""#,
+        ),
+        (
+            r#"replace_all_patterns(attributes, "key", "^token\\.", "t_")"#,
+            r#"{"key":"t_x","value":{"stringValue":"secret 42"}}"#,
+        ),
+        (
+            r#"limit(attributes, 2, ["token.x"])"#,
+            r#""attributes":[{"key":"a","value":{"stringValue":"äöü"}},{"key":"token.x""#,
+        ),
+    ] {
+        let json = span(statement);
+        assert!(json.contains(expected), "{statement}: {json}");
+    }
+    for statement in [
+        r#"set(name, "x") where kind == SPAN_KIND_CLIENT"#,
+        r#"set(attributes["a"], nil)"#,
+        r#"set(name, 1)"#,
+        r#"set(attributes["b"], 1)"#,
+        r#"limit(attributes, 3, [])"#,
+        r#"truncate_all(attributes, 100)"#,
+    ] {
+        assert_eq!(span(statement), SPAN, "{statement}");
+    }
+}
+
+#[test]
+fn every_context_changes_its_own() {
+    let group = |context: &str, statement: &str| {
+        format!("trace_statements: [{{context: {context}, statements: ['{statement}']}}]")
+    };
+    for (context, statement, expected) in [
+        (
+            "resource",
+            r#"set(attributes["env"], "prod")"#,
+            r#"{"key":"env","value":{"stringValue":"prod"}}]},"scopeSpans""#,
+        ),
+        (
+            "scope",
+            r#"set(version, "2")"#,
+            r#""scope":{"name":"lib","version":"2"}"#,
+        ),
+        (
+            "spanevent",
+            r#"set(attributes["of"], span.name)"#,
+            r#"{"name":"e","attributes":[{"key":"of","value":{"stringValue":"GET /users/17"}}]}"#,
+        ),
+    ] {
+        let json = transformed(&group(context, statement), Signal::Traces, SPAN).unwrap();
+        assert!(json.contains(expected), "{json}");
+    }
+    let log = r#"log_statements: ['set(log.body, Concat([log.body, "world"], " ")) where log.severity_number == 9', 'set(log.severity_text, "INFO")']"#;
+    let json = transformed(log, Signal::Logs, LOG).unwrap();
+    assert!(
+        json.contains(r#""severityText":"INFO","body":{"stringValue":"hello world"}"#),
+        "{json}"
+    );
+    let metric = r#"metric_statements:
+- {context: metric, statements: ['set(name, "n")', 'set(unit, "s")']}
+- {context: datapoint, conditions: ['metric.name == "n"'], statements: ['set(value_double, Double(value_int) / 2)', 'set(attributes["m"], metric.name)']}"#;
+    let json = transformed(metric, Signal::Metrics, METRIC).unwrap();
+    assert!(json.contains(r#""name":"n","unit":"s","gauge""#), "{json}");
+    assert!(
+        json.contains(r#""asDouble":2.5,"attributes":[{"key":"m","value":{"stringValue":"n"}}]"#),
+        "{json}"
+    );
+}
+
+#[test]
+fn groups_act_in_the_order_in_which_they_are_written() {
+    let text = r#"trace_statements:
+- {context: span, statements: ['set(attributes["seen"], resource.attributes["late"])']}
+- {context: resource, statements: ['set(attributes["late"], 1)']}
+- {context: span, conditions: ['name == "other"'], statements: ['set(name, "never")']}
+- {context: span, statements: ['set(attributes["then"], resource.attributes["late"])']}"#;
+    let json = transformed(text, Signal::Traces, SPAN).unwrap();
+    assert!(!json.contains("seen") && !json.contains("never"), "{json}");
+    assert!(
+        json.contains(r#"{"key":"then","value":{"intValue":"1"}}"#),
+        "{json}"
+    );
+}
+
+#[test]
+fn errors_are_passed_on_or_not() {
+    let text = |mode: &str| {
+        format!(
+            "error_mode: {mode}\ntrace_statements: [{{context: span, statements: ['set(name, ToLowerCase(attributes[\"b\"]))', 'set(kind, 5)']}}]"
+        )
+    };
+    let error = transformed(&text("propagate"), Signal::Traces, SPAN).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("expected a string but got an integer"),
+        "{error}"
+    );
+    let json = transformed(&text("ignore"), Signal::Traces, SPAN).unwrap();
+    assert!(json.contains(r#""kind":5"#));
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    for (statement, message) in [
+        (
+            "sett(name, 1)",
+            "at column 1 of this OTTL: there is no function \"sett\" that changes anything",
+        ),
+        (
+            "merge_maps(attributes, attributes, \"insert\")",
+            "at column 1 of this OTTL: the function merge_maps is not supported yet",
+        ),
+        (
+            "set(resource.attributes[\"a\"], 1)",
+            "at column 5 of this OTTL: a statement about a span cannot change the resource above it",
+        ),
+        (
+            "set(attributes[\"a\"][\"b\"], 1)",
+            "at column 5 of this OTTL: this path cannot be changed yet",
+        ),
+        (
+            "set(name)",
+            "at column 1 of this OTTL: set takes more arguments",
+        ),
+        (
+            "set(name, 1, 2)",
+            "at column 14 of this OTTL: set takes fewer arguments",
+        ),
+        (
+            "limit(attributes, 1, [\"a\", \"b\"])",
+            "at column 1 of this OTTL: 2 keys do not fit a limit of 1",
+        ),
+        (
+            "replace_pattern(name, \"(\", \"\")",
+            "at column 23 of this OTTL: pattern is not valid: unclosed group",
+        ),
+        (
+            "truncate_all(attributes, -1)",
+            "at column 26 of this OTTL: expected a whole number of zero or more",
+        ),
+        (
+            "name == 1",
+            "at column 1 of this OTTL: a statement is a function, such as set(attributes[\"a\"], 1)",
+        ),
+    ] {
+        let text = format!("trace_statements: [{{context: span, statements: ['{statement}']}}]");
+        let (_, messages) = read(&text);
+        assert_eq!(messages.len(), 1, "{statement}: {messages:?}");
+        assert_eq!(messages, [message]);
+    }
+    for (text, message) in [
+        (
+            "trace_statements: ['set(attributes[\"a\"], 1)']",
+            "these statements do not say what they are about",
+        ),
+        (
+            "log_statements: [{context: span, statements: ['set(name, \"\")']}]",
+            "logs has no context span",
+        ),
+        ("flatten_data: true", "flatten_data is not supported yet"),
+        (
+            "log_statements: [{context: log}]",
+            "a group needs at least one statement",
+        ),
+    ] {
+        assert_eq!(read(text).1, [message], "{text}");
+    }
+}
