@@ -16,6 +16,7 @@ use crate::result::Results;
 use crate::row::{ROWS, Row, Work};
 use crate::runner::Suite;
 use crate::subject::{Name, Programs};
+use crate::wire::Protocol;
 use crate::{disk, floor, report, runner};
 
 #[derive(Debug, Parser)]
@@ -31,8 +32,10 @@ enum Command {
     Run(Run),
     /// Lists the rows.
     Rows,
-    /// Forwards gRPC bytes and counts: the floor.
+    /// Forwards bytes and counts: the floor.
     Floor {
+        /// What carries requests.
+        protocol: Protocol,
         /// Where to listen.
         listen: SocketAddr,
         /// Where to send to.
@@ -101,7 +104,11 @@ pub fn run() -> anyhow::Result<()> {
             say("idle");
             Ok(())
         }
-        Command::Floor { listen, target } => floor::run(listen, target),
+        Command::Floor {
+            protocol,
+            listen,
+            target,
+        } => floor::run(protocol, listen, target),
         Command::Report { results, documents } => {
             report::write(&Results::read(&results)?, &documents)
         }

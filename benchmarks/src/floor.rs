@@ -1,18 +1,27 @@
-//! The floor: a forwarder that moves gRPC bytes and counts, and does nothing else.
+//! The floor: a forwarder that moves bytes and counts, and does nothing else.
 //!
-//! In: export requests over gRPC. Out: the same bytes to one target, and its answers back.
+//! In: export requests over gRPC or HTTP/1.1. Out: the same bytes to one target, and its answers
+//! back, over the same protocol.
 //! Invariant: a request is answered after the target has answered it; nothing is validated,
 //! batched, decompressed or kept, so nothing that knows how many items it moves can do with less.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use collector_otlp::Signal;
 use h2::client::SendRequest;
 use h2::server::SendResponse;
+use http_body_util::BodyExt as _;
 use hyper::Request;
-use hyper::header::HeaderValue;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_ENCODING, HeaderValue};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::count::Counter;
@@ -23,16 +32,27 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// Forwards until it is killed.
-pub fn run(listen: SocketAddr, target: SocketAddr) -> anyhow::Result<()> {
+pub fn run(protocol: Protocol, listen: SocketAddr, target: SocketAddr) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    LocalSet::new().block_on(&runtime, serve(listen, target))
+    LocalSet::new().block_on(&runtime, serve(protocol, listen, target))
 }
 
 /// Listens and forwards, on the local set of the caller.
-pub async fn serve(listen: SocketAddr, target: SocketAddr) -> anyhow::Result<()> {
+pub async fn serve(
+    protocol: Protocol,
+    listen: SocketAddr,
+    target: SocketAddr,
+) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await?;
+    if protocol == Protocol::Http {
+        loop {
+            let (stream, _) = listener.accept().await?;
+            // The client sees that its connection is gone.
+            spawn_local(async move { drop(http_connection(stream, target).await) });
+        }
+    }
     let stream = TcpStream::connect(target).await?;
     stream.set_nodelay(true)?;
     let (sender, connection) = h2::client::handshake(stream).await?;
@@ -85,6 +105,7 @@ async fn forward(
     let encoding = forwarded.headers().get("grpc-encoding");
     let encoding = Encoding::of_header(encoding.map(HeaderValue::as_bytes));
     let mut counter = Counter::new(signal, PREFIX as u64);
+    // Compressed items cannot be counted by who does nothing but move them.
     let (answer, mut out) = sender.ready().await?.send_request(forwarded, false)?;
     while let Some(data) = body.data().await {
         let data = data?;
@@ -105,4 +126,40 @@ async fn forward(
     }
     answer_grpc(&mut respond)?;
     Ok(counter.items())
+}
+
+/// Each connection has one of its own to the target, as HTTP/1.1 carries one call at a time.
+async fn http_connection(stream: TcpStream, target: SocketAddr) -> anyhow::Result<()> {
+    stream.set_nodelay(true)?;
+    let onward = TcpStream::connect(target).await?;
+    onward.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(onward)).await?;
+    spawn_local(connection);
+    let sender = Rc::new(Mutex::new(sender));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let sender = Rc::clone(&sender);
+        async move {
+            let signal = wire::signal_of(request.uri().path(), Protocol::Http);
+            let encoding = request.headers().get(CONTENT_ENCODING);
+            let plain = Encoding::of_header(encoding.map(HeaderValue::as_bytes));
+            let counts = plain == Some(Encoding::None);
+            let mut counter = Counter::new(signal.unwrap_or(Signal::Traces), 0);
+            let counted = request.map(|body| {
+                body.map_frame(move |frame| {
+                    if let (true, Some(data)) = (counts, frame.data_ref()) {
+                        counter.feed(data);
+                    }
+                    frame
+                })
+            });
+            let mut sender = sender.lock().await;
+            sender.ready().await?;
+            sender.send_request(counted).await
+        }
+    });
+    hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await?;
+    Ok(())
 }

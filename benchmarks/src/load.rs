@@ -302,41 +302,52 @@ mod tests {
             .enable_all()
             .build()
             .unwrap();
-        LocalSet::new().block_on(&runtime, async {
-            let sink = Sink::start().await.unwrap();
-            let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let target = free.local_addr().unwrap();
-            drop(free);
-            spawn_local(floor::serve(target, sink.grpc));
-            while TcpStream::connect(target).await.is_err() {
-                sleep(Duration::from_millis(5)).await;
-            }
-            let mut sent = (0, 0, 0);
-            for encoding in [Encoding::None, Encoding::Gzip, Encoding::Zstd] {
-                let (signal, content) = (Signal::Metrics, Content::Realistic);
-                let requests = prepare(signal, Protocol::Grpc, encoding, content, 2).unwrap();
-                let plan = Plan {
-                    target,
-                    protocol: Protocol::Grpc,
-                    encoding,
-                    signal,
-                    requests: Rc::new(requests),
-                    connections: 2,
-                    in_flight: 4,
-                };
-                let duration = Duration::from_millis(100);
-                for pace in [Pace::Saturation, Pace::Offered(50.0)] {
-                    let outcome = run(&plan, pace, duration).await.unwrap();
-                    assert_eq!((outcome.refused, outcome.failed), (0, 0));
-                    assert!(outcome.accepted_requests > 1);
-                    sent.0 += outcome.accepted_requests;
-                    sent.1 += outcome.accepted_bytes;
-                    sent.2 += outcome.accepted_items;
+        let all = async {
+            for protocol in [Protocol::Grpc, Protocol::Http] {
+                for encoding in [Encoding::None, Encoding::Gzip, Encoding::Zstd] {
+                    arrives(protocol, encoding).await;
                 }
             }
-            let totals = sink.totals();
-            assert_eq!((totals.requests, totals.bytes, totals.items), sent);
-            assert_eq!(totals.unreadable, 0);
-        });
+        };
+        LocalSet::new().block_on(&runtime, all);
+    }
+
+    async fn arrives(protocol: Protocol, encoding: Encoding) {
+        let sink = Sink::start().await.unwrap();
+        let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = free.local_addr().unwrap();
+        drop(free);
+        let onward = match protocol {
+            Protocol::Grpc => sink.grpc,
+            Protocol::Http => sink.http,
+        };
+        spawn_local(floor::serve(protocol, target, onward));
+        while TcpStream::connect(target).await.is_err() {
+            sleep(Duration::from_millis(5)).await;
+        }
+        let (signal, content) = (Signal::Metrics, Content::Realistic);
+        let requests = prepare(signal, protocol, encoding, content, 2).unwrap();
+        let plan = Plan {
+            target,
+            protocol,
+            encoding,
+            signal,
+            requests: Rc::new(requests),
+            connections: 4,
+            in_flight: 4,
+        };
+        let mut sent = (0, 0, 0);
+        for pace in [Pace::Saturation, Pace::Offered(50.0)] {
+            let duration = Duration::from_millis(100);
+            let outcome = run(&plan, pace, duration).await.unwrap();
+            assert_eq!((outcome.refused, outcome.failed), (0, 0));
+            assert!(outcome.accepted_requests > 1);
+            sent.0 += outcome.accepted_requests;
+            sent.1 += outcome.accepted_bytes;
+            sent.2 += outcome.accepted_items;
+        }
+        let totals = sink.totals();
+        assert_eq!((totals.requests, totals.bytes, totals.items), sent);
+        assert_eq!(totals.unreadable, 0);
     }
 }

@@ -35,7 +35,7 @@ const AT_SATURATION: &[Measure] = &[
     Measure {
         title: "Processor time",
         text: "CPU-seconds of the subject per million items, at saturation. This is the main \
-               figure: it hardly changes with what else the machine does.",
+               figure: it changes least with what else the machine does.",
         value: |m| m.cpu_seconds_per_million,
         digits: 3,
         better: Better::Less,
@@ -159,37 +159,49 @@ fn absence(results: &Results, row: &str, name: Name) -> &'static str {
 
 fn latencies(out: &mut String, results: &Results) -> anyhow::Result<()> {
     out.push_str(
-        "\n## The send\n\nMilliseconds until a request was answered, p50 / p99. At 50 % and 90 % \
-         of what the slowest subject of the row does, all are offered the same rate, and a send \
-         counts from when it was due. The last two columns are CPU-seconds per million items.\n\n\
-         | row | subject | saturation | offered at 50 % | at 90 % | CPU-s at 50 % | at 90 % |\n\
-         |---|---|--:|--:|--:|--:|--:|\n",
+        "\n## The send\n\nMilliseconds until a request was answered, p50 / p99. At half its own \
+         load each subject is offered 50 % of what it does itself. At 50 % and 90 % all are \
+         offered the same rate, which is that share of what the slowest subject of the row does. \
+         At an offered rate, a send counts from when it was due.\n\n\
+         | row | subject | saturation | half its own load | at 50 % | at 90 % |\n\
+         |---|---|--:|--:|--:|--:|\n",
     );
-    let send = |measured: Option<&Measurement>| match measured {
-        Some(measured) => format!("{:.1} / {:.1}", measured.p50_ms, measured.p99_ms),
-        None => String::new(),
+    let send = |m: &Measurement| format!("{:.1} / {:.1}", m.p50_ms, m.p99_ms);
+    paces(out, results, send)?;
+    out.push_str(
+        "\n## Processor time and memory at offered rates\n\nCPU-seconds per million items / \
+         largest resident set in MiB, of the same runs.\n\n\
+         | row | subject | saturation | half its own load | at 50 % | at 90 % |\n\
+         |---|---|--:|--:|--:|--:|\n",
+    );
+    let cost = |m: &Measurement| {
+        let memory_mib = m.peak_kib as f64 / 1024.0;
+        format!("{:.3} / {memory_mib:.0}", m.cpu_seconds_per_million)
     };
-    let cpu = |measured: Option<&Measurement>| match measured {
-        Some(measured) => format!("{:.3}", measured.cpu_seconds_per_million),
-        None => String::new(),
-    };
+    paces(out, results, cost)
+}
+
+/// One line for each row and subject that ran, with a cell for each pace.
+fn paces(
+    out: &mut String,
+    results: &Results,
+    cell: impl Fn(&Measurement) -> String,
+) -> anyhow::Result<()> {
     for row in ROWS {
         for name in Name::ALL {
             let Some(ran) = results.ran(row.name, name) else {
                 continue;
             };
-            let (half, ninety) = (ran.half.as_ref(), ran.ninety.as_ref());
-            writeln!(
-                out,
-                "| {} | {} | {} | {} | {} | {} | {} |",
-                row.name,
-                name.title(),
-                send(Some(&ran.saturation)),
-                send(half),
-                send(ninety),
-                cpu(half),
-                cpu(ninety),
-            )?;
+            write!(out, "| {} | {} |", row.name, name.title())?;
+            let all = [
+                Some(&ran.saturation),
+                ran.own_half.as_ref(),
+                ran.half.as_ref(),
+            ];
+            for measured in all.into_iter().chain([ran.ninety.as_ref()]) {
+                write!(out, " {} |", measured.map(&cell).unwrap_or_default())?;
+            }
+            writeln!(out)?;
         }
     }
     Ok(())
@@ -285,6 +297,7 @@ mod tests {
             };
             Cell::Ran(Box::new(Ran {
                 saturation,
+                own_half: None,
                 half: None,
                 ninety: None,
             }))

@@ -67,6 +67,8 @@ pub enum Cell {
 pub struct Ran {
     /// As fast as it answers.
     pub saturation: Measurement,
+    /// At 50 % of what it does itself.
+    pub own_half: Option<Measurement>,
     /// At 50 % of what the slowest subject does.
     pub half: Option<Measurement>,
     /// At 90 % of what the slowest subject does.

@@ -72,6 +72,7 @@ pub async fn run_row(
                 tell(describe(row, name, &saturation));
                 Cell::Ran(Box::new(Ran {
                     saturation,
+                    own_half: None,
                     half: None,
                     ninety: None,
                 }))
@@ -113,8 +114,13 @@ impl Bench<'_> {
         let slowest = rates.fold(f64::INFINITY, f64::min);
         for (&name, cell) in cells {
             let Cell::Ran(ran) = cell else { continue };
-            for (share, place) in [(HALF, &mut ran.half), (NINETY, &mut ran.ninety)] {
-                let pace = Pace::Offered(slowest * share / self.items_per_request());
+            let own = ran.saturation.items_per_second;
+            for (rate, place) in [
+                (own * HALF, &mut ran.own_half),
+                (slowest * HALF, &mut ran.half),
+                (slowest * NINETY, &mut ran.ninety),
+            ] {
+                let pace = Pace::Offered(rate / self.items_per_request());
                 if let Ok(measured) = self.measure(name, pace).await? {
                     tell(describe(self.row, name, &measured));
                     *place = Some(measured);

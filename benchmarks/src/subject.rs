@@ -118,16 +118,17 @@ impl Programs {
             .arg(&path);
         let Addresses { listen, target, .. } = addresses;
         match name {
-            Name::Floor if row.protocol == Protocol::Http => {
-                return Ok(Err(CannotRun("the floor speaks gRPC only".to_owned())));
-            }
             Name::Floor if row.processed() => {
                 return Ok(Err(CannotRun(
                     "the floor changes and keeps nothing".to_owned(),
                 )));
             }
             Name::Floor => {
-                command.args(["floor", &listen.to_string(), &target.to_string()]);
+                let protocol = match row.protocol {
+                    Protocol::Grpc => "grpc",
+                    Protocol::Http => "http",
+                };
+                command.args(["floor", protocol, &listen.to_string(), &target.to_string()]);
             }
             Name::Collector | Name::Otelcol => {
                 let config = self.folder.join(format!("{}.yaml", name.title()));

@@ -29,7 +29,7 @@ pub enum Encoding {
 }
 
 /// What carries a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// gRPC over HTTP/2 without TLS.
