@@ -43,7 +43,8 @@ pub const EXPORTERS: &[Kind<dyn BuildExporter>] = &[
 ];
 
 /// Every extension.
-pub const EXTENSIONS: &[Kind<dyn BuildExtension>] = &[extension::health_check::KIND];
+pub const EXTENSIONS: &[Kind<dyn BuildExtension>] =
+    &[extension::health_check::KIND, extension::zpages::KIND];
 
 /// A row of a component table.
 pub struct Kind<T: ?Sized> {

@@ -4,3 +4,4 @@
 //! Invariant: pipelines work the same with and without it.
 
 pub mod health_check;
+pub mod zpages;
