@@ -79,6 +79,17 @@ pub enum LogOutput {
     File(PathBuf),
 }
 
+impl LogOutput {
+    /// Reads `stderr`, `stdout`, a path or `file:///path`.
+    pub fn parse(path: &str) -> Self {
+        match path {
+            "stderr" => Self::Stderr,
+            "stdout" => Self::Stdout,
+            path => Self::File(path.strip_prefix("file://").unwrap_or(path).into()),
+        }
+    }
+}
+
 /// How often the same message is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogSampling {
@@ -231,11 +242,7 @@ fn logs(section: &Section<'_>) -> LogsConfig {
         ("json", LogEncoding::Json),
     ];
     let paths = section.texts("output_paths");
-    let outputs = paths.into_iter().map(|(path, _)| match path.as_str() {
-        "stderr" => LogOutput::Stderr,
-        "stdout" => LogOutput::Stdout,
-        path => LogOutput::File(path.strip_prefix("file://").unwrap_or(path).into()),
-    });
+    let outputs = paths.iter().map(|(path, _)| LogOutput::parse(path));
     let outputs = match section.has("output_paths") {
         true => outputs.collect(),
         false => default.outputs,

@@ -26,6 +26,12 @@ impl Fields {
         fields
     }
 
+    /// Whether something went wrong, though perhaps not for good.
+    pub(super) fn tells_of_failure(&self) -> bool {
+        let names = ["error", "failure"];
+        self.others.iter().any(|(name, _)| names.contains(name))
+    }
+
     fn add(&mut self, field: &Field, value: Json) {
         match field.name() {
             "message" => {

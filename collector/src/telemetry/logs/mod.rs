@@ -79,14 +79,15 @@ pub fn start(config: &Telemetry) -> io::Result<()> {
     Ok(())
 }
 
-fn open(output: &LogOutput) -> io::Result<Box<dyn Write + Send>> {
+/// Opens what lines are written to.
+pub fn open(output: &LogOutput) -> io::Result<Box<dyn Write + Send>> {
     Ok(match output {
         LogOutput::Stderr => Box::new(io::stderr()),
         LogOutput::Stdout => Box::new(io::stdout()),
         LogOutput::File(path) => {
             let file = File::options().create(true).append(true).open(path);
             let named = |error: io::Error| {
-                let message = format!("cannot log to {}: {error}", path.display());
+                let message = format!("cannot write {}: {error}", path.display());
                 io::Error::new(error.kind(), message)
             };
             Box::new(file.map_err(named)?)
@@ -131,7 +132,7 @@ impl<S: Subscriber> Layer<S> for Log {
         let Some(state) = state else { return };
         let (level, now) = (*event.metadata().level(), SystemTime::now());
         let fields = Fields::of(event);
-        if level <= Level::WARN {
+        if level <= Level::WARN || fields.tells_of_failure() {
             recent::keep(level, now, &fields);
         }
         let sampler = state.sampler.as_ref().filter(|_| level > Level::ERROR);
