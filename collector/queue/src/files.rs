@@ -60,6 +60,8 @@ pub trait Files: Send + Sync {
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
     /// Locks a file, which is created for it; `None` when another process has it.
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>>;
+    /// Whether a process has locked a file.
+    fn is_locked(&self, path: &Path) -> io::Result<bool>;
     /// How full the file system of a folder is.
     fn capacity(&self, folder: &Path) -> io::Result<Capacity>;
 }
@@ -138,6 +140,15 @@ impl Files for Disk {
                 Ok(Some(Box::new(file)))
             }
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        let file = fs::File::open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
             Err(error) => Err(error.into()),
         }
     }

@@ -11,6 +11,7 @@
 //! - `notes`: acknowledgements beside a segment
 //! - `recover`: any folder to a queue
 //! - `ledger`: what is known of the segments, without I/O
+//! - [`offline`]: what the command line does with a queue's files
 //! - `format`: the bytes
 //! - [`Files`]: the file system, so that tests can take its promises away
 //!
@@ -27,6 +28,7 @@ mod files;
 mod format;
 mod ledger;
 mod notes;
+pub mod offline;
 mod queue;
 mod reader;
 mod recover;

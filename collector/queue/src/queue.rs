@@ -22,7 +22,10 @@ use crate::writer::{Bounds, Writer};
 use crate::{Delivery, Opened, Options, Overflow, READY_BYTES, Receipt, Record, Stats};
 
 /// The folder of the dead letters.
-const DEAD_LETTERS: &str = "dead-letter";
+pub(crate) const DEAD_LETTERS: &str = "dead-letter";
+
+/// The file that its owner has locked.
+pub(crate) const LOCK: &str = "lock";
 
 /// The most bytes that are made durable at once.
 const GROUP_BYTES: u64 = 16 << 20;
@@ -122,7 +125,7 @@ impl Queue {
             // is synced again.
             let _ = files.sync_folder(made);
         }
-        let lock = files.lock(&folder.join("lock")).map_err(unusable)?;
+        let lock = files.lock(&folder.join(LOCK)).map_err(unusable)?;
         let lock = lock.ok_or_else(|| OpenError::Locked(folder.to_owned()))?;
         let entries = files.list(folder).map_err(unusable)?;
         let bounds = bounds(&options, options.max_bytes, options.overflow);
@@ -301,7 +304,7 @@ impl Drop for Queue {
     }
 }
 
-fn bounds(options: &Options, max_bytes: u64, overflow: Overflow) -> Bounds {
+pub(crate) fn bounds(options: &Options, max_bytes: u64, overflow: Overflow) -> Bounds {
     let segment_bytes = (max_bytes / SEGMENTS).clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end());
     Bounds {
         max_bytes,

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::{
     AppendError, Delivery, Disk, OpenError, Opened, Options, Overflow, Queue, Record, Space,
+    offline,
 };
 
 fn options(folder: &Path, max_bytes: u64) -> Options {
@@ -229,6 +230,59 @@ async fn dead_letters_are_kept_and_no_longer_handed_out() {
     let (_queue, opened) = open(folder.path());
     assert_eq!(opened.left.records, 0);
     assert_eq!(opened.dead_letters.records, 1);
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_inspected_and_put_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("storage/otlp");
+    std::fs::create_dir_all(&place).expect("a folder");
+    let (queue, _) = open(&place);
+    for number in 0..5 {
+        queue.append(record(number, 100)).await.expect("room");
+    }
+    for number in 0..3 {
+        let delivery = next(&queue).await;
+        assert_eq!(delivery.record, record(number, 100));
+        let set_aside = queue.set_aside(delivery.receipt, &delivery.record, "refused for good");
+        set_aside.await.expect("room");
+    }
+    let files: Arc<dyn crate::Files> = Arc::new(Disk);
+    let listed = || offline::list(&Disk, folder.path()).expect("a folder");
+    let running = &listed()[0];
+    assert_eq!(running.owner, Some(std::process::id().to_string()));
+    let refused = offline::replay_dead_letters(&files, &place, &options(&place, 1 << 20));
+    assert!(matches!(refused, Err(OpenError::Locked(_))));
+    queue.close().await;
+    let summary = &listed()[0];
+    assert_eq!((summary.owner.as_deref(), listed().len()), (None, 1));
+    assert_eq!((summary.left.records, summary.dead_letters.records), (2, 3));
+
+    let mut letters = Vec::new();
+    offline::inspect(&Disk, &place, true, |letter| {
+        letters.push(letter);
+        std::ops::ControlFlow::Continue(())
+    })
+    .expect("it is read");
+    assert_eq!(letters.len(), 3);
+    assert_eq!(letters[1].reason.as_deref(), Some("refused for good"));
+    assert_eq!(letters[1].record, record(1, 100));
+
+    let replayed = offline::replay_dead_letters(&files, &place, &options(&place, 1 << 20));
+    assert_eq!(replayed.expect("it is free").amount.records, 3);
+    let summary = &listed()[0];
+    assert_eq!((summary.left.records, summary.dead_letters.records), (5, 0));
+    let (queue, _) = open(&place);
+    for number in [3, 4, 0, 1, 2] {
+        assert_eq!(next(&queue).await.record, record(number, 100));
+    }
+    queue.close().await;
+    assert!(offline::purge(&Disk, &place, offline::Purge::All).expect("it is free") > 0);
+    assert_eq!(listed()[0].left.records, 0);
+    assert!(
+        offline::purge(&Disk, folder.path(), offline::Purge::All).is_err(),
+        "it is no queue"
+    );
 }
 
 #[tokio::test]

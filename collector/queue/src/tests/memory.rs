@@ -333,6 +333,10 @@ impl Files for Memory {
         Ok(Some(Box::new(())))
     }
 
+    fn is_locked(&self, _: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
+
     fn capacity(&self, _: &Path) -> io::Result<Capacity> {
         let state = self.state();
         let free = state.capacity.saturating_sub(state.used());
