@@ -312,7 +312,7 @@ impl Recovery<'_> {
             self.nothing_in(candidate);
             return None;
         }
-        self.finish(candidate, seed, &mut segment, scanned.unconfirmed);
+        self.finish(candidate, seed, &mut segment, &scanned);
         Some(segment)
     }
 
@@ -390,8 +390,15 @@ impl Recovery<'_> {
         candidate: &Candidate,
         seed: Seed,
         segment: &mut Segment,
-        unconfirmed: u64,
+        scanned: &Scanned,
     ) {
+        let is_torn = |hole: &Hole| !hole.was_durable && hole.gap.records > 0;
+        if scanned.holes.iter().any(is_torn) {
+            // Records behind a tear are worth having, yet nothing may say that the torn one was
+            // ever there.
+            self.is_durable = false;
+            return;
+        }
         let footer = Footer {
             records: segment.amount.records as u32,
             weight: segment.amount.weight,
@@ -402,7 +409,7 @@ impl Recovery<'_> {
         let bytes = footer.encode(seed);
         // The footer vouches for what may not have been durable until now. An fsync alone would
         // not do: where one failed, the system takes for written what is not.
-        let rewritten = rewrite(&*candidate.file, unconfirmed, segment.end)
+        let rewritten = rewrite(&*candidate.file, scanned.unconfirmed, segment.end)
             .and_then(|()| candidate.file.sync_data());
         if rewritten.is_err() {
             self.is_durable = false;
