@@ -9,6 +9,7 @@
 //! - `retire`: what is done with, and the files that it takes along
 //! - `reader`, `scan`: segments to records, resynchronised behind damage
 //! - `notes`: acknowledgements beside a segment
+//! - `salvage`: what a failing disk still gives
 //! - `recover`: any folder to a queue
 //! - `ledger`: what is known of the segments, without I/O
 //! - [`offline`]: what the command line does with a queue's files
@@ -20,8 +21,8 @@
 //! A queue is a folder: `lock` (flock, with the owner's process id), `queue` (its salt), for each
 //! segment `NNNNNNNNNNNNNNNNNNNN.log` and, beside it, `.ack` with what is done with, and
 //! `dead-letter/`, a queue of the same format. `.spare` is a segment that is to be written again;
-//! `.damaged` one whose sound records are through; `.foreign`, `.unreadable` and `.version-N` were
-//! set aside at a start and are never removed.
+//! `.damaged` one whose sound records are through; `.foreign` and `.version-N` were set aside at a
+//! start and are never removed.
 
 mod error;
 mod files;
@@ -33,6 +34,7 @@ mod queue;
 mod reader;
 mod recover;
 mod retire;
+mod salvage;
 mod scan;
 mod space;
 mod writer;
@@ -81,6 +83,25 @@ pub struct Options {
     pub damaged_bytes: u64,
     /// How long a queue is idle before it removes the files that it does not need.
     pub idle: Duration,
+    /// Who is told what nobody asked for.
+    pub observer: Option<Observer>,
+}
+
+/// Is told what happens to a queue by itself, on one of its threads.
+pub type Observer = Arc<dyn Fn(&Notice) + Send + Sync>;
+
+/// What happens to a queue by itself.
+#[derive(Debug)]
+pub enum Notice {
+    /// Damage was met while reading.
+    Lost(Loss),
+    /// Reading failed; it is tried again.
+    Unreadable {
+        /// What could not be read.
+        segment: u64,
+        /// What the operating system says.
+        error: std::io::Error,
+    },
 }
 
 impl Options {
@@ -94,6 +115,7 @@ impl Options {
             dead_letter_bytes: (max_bytes / 8).max(1 << 20),
             damaged_bytes: (max_bytes / 8).max(1 << 20),
             idle: Duration::from_secs(1),
+            observer: None,
         }
     }
 }

@@ -233,13 +233,7 @@ pub fn replay_dead_letters(
         error,
     };
     let (mut dead, _) = recover(Arc::clone(files), &letters, bounds).map_err(unusable)?;
-    let mut reader = Reader {
-        files: Arc::clone(files),
-        folder: letters.clone(),
-        salt: dead.salt,
-        shared: Arc::clone(&dead.shared),
-        scanner: None,
-    };
+    let mut reader = Reader::new(&dead);
     let mut replayed = Replayed::default();
     while replayed.refused.is_none() {
         let (records, receipts) = letters_of(&mut reader, &mut dead).map_err(unusable)?;

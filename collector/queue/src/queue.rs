@@ -19,7 +19,10 @@ use crate::ledger::{Shared, micros};
 use crate::reader::Reader;
 use crate::recover::{recover, set_aside_before};
 use crate::writer::{Bounds, Writer};
-use crate::{Delivery, Opened, Options, Overflow, READY_BYTES, Receipt, Record, Stats};
+use crate::{
+    Amount, Delivery, Loss, Notice, Observer, Opened, Options, Overflow, READY_BYTES, Receipt,
+    Record, Stats,
+};
 
 /// The folder of the dead letters.
 pub(crate) const DEAD_LETTERS: &str = "dead-letter";
@@ -44,6 +47,9 @@ const GATHERED: usize = 4096;
 
 /// How long the reader rests after a failure.
 const READ_PAUSE: Duration = Duration::from_millis(500);
+
+/// After how many failures in a row the unreadable parts of a segment are given up: a minute.
+const READ_FAILURES: u32 = 120;
 
 type Answer = oneshot::Sender<Result<(), AppendError>>;
 
@@ -147,13 +153,7 @@ impl Queue {
             inbox: Mutex::default(),
             changed: Condvar::new(),
         });
-        let reader = Reader {
-            files: Arc::clone(&writer.files),
-            folder: writer.folder.clone(),
-            salt: writer.salt,
-            shared: Arc::clone(&shared),
-            scanner: None,
-        };
+        let reader = Reader::new(&writer);
         let thread = WriterThread {
             writer,
             dead,
@@ -161,7 +161,11 @@ impl Queue {
             idle: options.idle,
             lock: Some(lock),
         };
-        let reader_mailbox = Arc::clone(&mailbox);
+        let reader = ReaderThread {
+            reader,
+            mailbox: Arc::clone(&mailbox),
+            observer: options.observer.clone(),
+        };
         let mut queue = Self {
             mailbox,
             shared,
@@ -178,7 +182,7 @@ impl Queue {
             .push(named("queue-write").spawn(move || thread.run())?);
         queue
             .threads
-            .push(named("queue-read").spawn(move || read(reader, &reader_mailbox))?);
+            .push(named("queue-read").spawn(move || reader.run())?);
         Ok(queue)
     }
 
@@ -448,43 +452,83 @@ fn take_group(pending: &mut Vec<Pending>, segment_bytes: u64) -> Vec<Pending> {
 }
 
 /// The thread that reads ahead.
-fn read(mut reader: Reader, mailbox: &Mailbox) {
-    loop {
-        let turn = reader.turn();
-        let pause = match turn {
-            Ok(turn) => {
-                mailbox.put(turn.lost);
-                if turn.moved {
-                    continue;
+struct ReaderThread {
+    reader: Reader,
+    mailbox: Arc<Mailbox>,
+    observer: Option<Observer>,
+}
+
+impl ReaderThread {
+    fn run(mut self) {
+        let mut failures = 0;
+        loop {
+            match self.reader.turn() {
+                Ok(turn) => {
+                    failures = 0;
+                    self.report(&turn.lost);
+                    self.mailbox.put(turn.lost);
+                    if turn.moved {
+                        continue;
+                    }
                 }
-                None
+                Err(error) => {
+                    if failures == 0 {
+                        let segment = self.reader.shared.ledger().filled.sequence;
+                        self.tell(&Notice::Unreadable { segment, error });
+                    }
+                    failures += 1;
+                    // The file is opened anew: what ails it may have passed.
+                    self.reader.scanner = None;
+                }
             }
-            // The file is opened anew: what ails it may have passed.
-            Err(_) => {
-                reader.scanner = None;
-                Some(READ_PAUSE)
+            self.reader.salvages = failures >= READ_FAILURES;
+            if !self.wait(failures > 0) {
+                return;
             }
-        };
-        let shared = Arc::clone(&reader.shared);
+        }
+    }
+
+    fn tell(&self, notice: &Notice) {
+        if let Some(observer) = &self.observer {
+            observer(notice);
+        }
+    }
+
+    fn report(&self, lost: &[Receipt]) {
+        for receipts in lost.chunk_by(|a, b| a.sequence == b.sequence) {
+            let mut amount = Amount::default();
+            receipts.iter().for_each(|receipt| {
+                amount.add(Amount {
+                    records: 1,
+                    weight: receipt.weight,
+                })
+            });
+            self.tell(&Notice::Lost(Loss {
+                segment: receipts[0].sequence,
+                amount,
+            }));
+        }
+    }
+
+    /// Waits until there may be something to read; false when the queue is closed.
+    fn wait(&self, failed: bool) -> bool {
+        let shared = &self.reader.shared;
         let mut ledger = shared.ledger();
         if ledger.is_closed {
-            return;
+            return false;
         }
         ledger.reader_waits = true;
+        // Whoever makes something readable needs the lock that is held since.
         let readable = &shared.readable;
-        ledger = match pause {
-            Some(pause) => {
-                readable
-                    .wait_timeout(ledger, pause)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0
-            }
-            // Whoever makes something readable needs the lock that was held since.
-            None if ledger.ready_bytes >= READY_BYTES || !ledger.settle() => readable
+        if failed {
+            let waited = readable.wait_timeout(ledger, READ_PAUSE);
+            ledger = waited.unwrap_or_else(PoisonError::into_inner).0;
+        } else if ledger.ready_bytes >= READY_BYTES || !ledger.settle() {
+            ledger = readable
                 .wait(ledger)
-                .unwrap_or_else(PoisonError::into_inner),
-            None => ledger,
-        };
+                .unwrap_or_else(PoisonError::into_inner);
+        }
         ledger.reader_waits = false;
+        true
     }
 }

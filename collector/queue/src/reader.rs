@@ -11,8 +11,9 @@ use crate::files::{Access, Files};
 use crate::format::Seed;
 use crate::ledger::{Place, Shared};
 use crate::notes::Noted;
+use crate::salvage::Salvaged;
 use crate::scan::{Cursor, Found, Gap, Scanner, Step};
-use crate::writer::segment_path;
+use crate::writer::{Writer, segment_path};
 use crate::{Amount, READY_BYTES, Receipt, Record};
 
 /// How many bytes are read before they are made ready.
@@ -25,6 +26,8 @@ pub(crate) struct Reader {
     pub(crate) salt: u64,
     pub(crate) shared: Arc<Shared>,
     pub(crate) scanner: Option<(u64, Scanner)>,
+    /// Whether what cannot be read is given up.
+    pub(crate) salvages: bool,
 }
 
 /// What a turn did.
@@ -91,6 +94,17 @@ impl Read {
 }
 
 impl Reader {
+    pub(crate) fn new(writer: &Writer) -> Self {
+        Self {
+            files: Arc::clone(&writer.files),
+            folder: writer.folder.clone(),
+            salt: writer.salt,
+            shared: Arc::clone(&writer.shared),
+            scanner: None,
+            salvages: false,
+        }
+    }
+
     /// Makes the next records ready, if there is something to read and room for it.
     pub(crate) fn turn(&mut self) -> io::Result<Turn> {
         let mut ledger = self.shared.ledger();
@@ -109,7 +123,10 @@ impl Reader {
             Some((sequence, scanner)) if *sequence == at.sequence => scanner,
             other => {
                 let path = segment_path(&self.folder, at.sequence, "log");
-                let file = self.files.open(&path, Access::Read)?;
+                let mut file = self.files.open(&path, Access::Read)?;
+                if self.salvages {
+                    file = Arc::new(Salvaged(file));
+                }
                 &mut other
                     .insert((at.sequence, Scanner::new(file, seed, at.cursor, end)))
                     .1

@@ -178,12 +178,12 @@ impl Recovery<'_> {
 
     fn set_aside(&mut self, path: &Path, reason: Reason) {
         let ending = match &reason {
-            Reason::Version(version) => format!("version-{version}"),
-            Reason::Foreign => "foreign".into(),
-            Reason::Unreadable(_) => "unreadable".into(),
+            Reason::Version(version) => Some(format!("version-{version}")),
+            Reason::Foreign => Some("foreign".into()),
+            Reason::Unreadable(_) => None,
         };
-        let to = path.with_extension(ending);
-        let moved = self.files.rename(path, &to).is_ok();
+        let to = ending.map_or_else(|| path.to_owned(), |ending| path.with_extension(ending));
+        let moved = to != path && self.files.rename(path, &to).is_ok();
         let path = if moved { to } else { path.to_owned() };
         self.opened.set_aside.push(SetAside {
             path,
@@ -554,7 +554,7 @@ enum Reason {
     Version(u32),
     #[error("it holds nothing that a queue wrote")]
     Foreign,
-    #[error("it cannot be read: {0}")]
+    #[error("it cannot be read, and stays for the next start: {0}")]
     Unreadable(String),
 }
 
@@ -562,7 +562,7 @@ enum Reason {
 pub(crate) fn set_aside_before(entries: &[crate::files::Entry], folder: &Path) -> Vec<PathBuf> {
     let is_aside = |name: &str| {
         parse_name(name).is_some_and(|(_, ending)| {
-            ending.starts_with("version-") || matches!(ending, "foreign" | "unreadable" | "damaged")
+            ending.starts_with("version-") || matches!(ending, "foreign" | "damaged")
         })
     };
     entries

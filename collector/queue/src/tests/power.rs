@@ -31,16 +31,8 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn open(memory: &Memory, bounds: Bounds) -> Option<(Self, Opened)> {
         let files: Arc<dyn Files> = Arc::new(memory.clone());
-        let (writer, opened) = recover(Arc::clone(&files), Path::new(FOLDER), bounds).ok()?;
-        let shared = Arc::clone(&writer.shared);
-        let folder = writer.folder.clone();
-        let reader = Reader {
-            files,
-            folder,
-            salt: writer.salt,
-            shared,
-            scanner: None,
-        };
+        let (writer, opened) = recover(files, Path::new(FOLDER), bounds).ok()?;
+        let reader = Reader::new(&writer);
         Some((Self { writer, reader }, opened))
     }
 
