@@ -108,10 +108,16 @@ impl Header {
         }
     }
 
-    /// Whether these bytes, at most those of a header, may be the beginning of one.
+    /// Whether these bytes, at most those of a header, may be the beginning of one, followed by
+    /// what was never written.
     pub(crate) fn begins(bytes: &[u8]) -> bool {
         let magic = HEADER_MAGIC.to_le_bytes();
-        bytes.iter().zip(&magic).all(|(byte, magic)| byte == magic)
+        let same = bytes
+            .iter()
+            .zip(&magic)
+            .take_while(|(byte, magic)| byte == magic)
+            .count();
+        same == magic.len() || bytes[same..].iter().all(|byte| *byte == 0)
     }
 
     pub(crate) fn decode(mut bytes: &[u8]) -> Beginning {
