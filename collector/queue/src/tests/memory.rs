@@ -78,6 +78,11 @@ fn write(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     content[offset..offset + bytes.len()].copy_from_slice(bytes);
 }
 
+/// A part of a write that ends where a sector does, as those of file systems do.
+fn whole_sectors(offset: usize, part: usize) -> usize {
+    ((offset + part) / SECTOR * SECTOR).saturating_sub(offset)
+}
+
 fn change(content: &mut Vec<u8>, with: &Change) {
     match with {
         Change::Write(offset, bytes) => write(content, *offset, bytes),
@@ -374,10 +379,10 @@ impl File for Handle {
         if called.is_err() || !has_room {
             // Part of it may have been written.
             let part = state.rng.usize(0..=bytes.len());
-            bytes.truncate(part);
-        } else if state.rng.u32(0..8) == 0 && bytes.len() > 1 {
-            let part = state.rng.usize(1..bytes.len());
-            bytes.truncate(part);
+            bytes.truncate(whole_sectors(offset, part));
+        } else if state.rng.u32(0..8) == 0 {
+            let part = whole_sectors(offset, state.rng.usize(0..=bytes.len()));
+            bytes.truncate(if part == 0 { bytes.len() } else { part });
         }
         if !was_off {
             let node = &mut state.nodes[self.node];
