@@ -8,6 +8,7 @@ use std::sync::Arc;
 use collector_otlp::Request;
 
 use crate::budget::Reservation;
+use crate::pipeline::Batching;
 
 /// A request, and what came along with it.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Batch {
     pub metadata: Metadata,
     /// The memory that the telemetry was given, until the last clone is dropped.
     pub reservation: Reservation,
+    /// The rule by which it is joined with others in front of an exporter; none is no joining.
+    pub batching: Option<Arc<Batching>>,
 }
 
 impl From<Request> for Batch {
@@ -26,6 +29,7 @@ impl From<Request> for Batch {
             request,
             metadata: Metadata::default(),
             reservation: Reservation::default(),
+            batching: None,
         }
     }
 }

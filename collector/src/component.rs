@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_otlp::{Request, Signal};
+use collector_queue::Queue;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::config::Section;
-use crate::pipeline::{Output, SendingSettings};
+use crate::pipeline::{Batching, Output, QueueLimits, SendingSettings};
 use crate::telemetry::Registry;
 use crate::{exporter, extension, processor, receiver};
 
@@ -43,8 +44,11 @@ pub const EXPORTERS: &[Kind<dyn BuildExporter>] = &[
 ];
 
 /// Every extension.
-pub const EXTENSIONS: &[Kind<dyn BuildExtension>] =
-    &[extension::health_check::KIND, extension::zpages::KIND];
+pub const EXTENSIONS: &[Kind<dyn BuildExtension>] = &[
+    extension::file_storage::KIND,
+    extension::health_check::KIND,
+    extension::zpages::KIND,
+];
 
 /// A row of a component table.
 pub struct Kind<T: ?Sized> {
@@ -195,7 +199,7 @@ impl Outputs {
         let mut result = Ok(());
         for (signal, output) in &self.pipelines {
             if *signal == batch.request.signal() {
-                result = worse(result, output.send(batch.clone(), Patience::Refuse).await);
+                result = worse(result, output.send(batch.clone()).await);
             }
         }
         result
@@ -211,15 +215,6 @@ pub fn worse(a: Result<(), Failure>, b: Result<(), Failure>) -> Result<(), Failu
     }
 }
 
-/// What to do when there is no room at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// Fail, so that the sender keeps the batch.
-    Refuse,
-    /// Wait, because the sender has been answered already.
-    Wait,
-}
-
 /// A configured processor, which makes one stage for each pipeline that names it.
 pub trait BuildProcessor: Send + Sync {
     /// Makes the stage for one pipeline.
@@ -230,8 +225,8 @@ pub trait BuildProcessor: Send + Sync {
 pub enum Stage {
     /// Works at once, on the thread of whoever brings the batch.
     Function(Box<dyn Processor>),
-    /// Holds batches back, so it is a task of its own, in front of what follows.
-    Waiting(Box<dyn FnOnce(Output) -> Arc<dyn Sink> + Send>),
+    /// Says how requests are joined, which is done in front of each exporter.
+    Batching(Box<Batching>),
 }
 
 /// A processor that needs nothing but the batch.
@@ -243,7 +238,7 @@ pub trait Processor: Send + Sync {
 /// Something that takes batches in.
 pub trait Sink: Send + Sync {
     /// Takes one batch; `Ok` means that the sink answers for it from now on.
-    fn accept(&self, batch: Batch, patience: Patience) -> Task<'_, Result<(), Failure>>;
+    fn accept(&self, batch: Batch) -> Task<'_, Result<(), Failure>>;
 
     /// Passes on everything that it holds and returns by the deadline.
     fn stop(&self, deadline: Instant) -> Task<'_, ()>;
@@ -295,6 +290,21 @@ pub trait BuildExtension: Send + Sync {
 pub trait RunningExtension: Send {
     /// Ends it, after everything else.
     fn stop(self: Box<Self>) -> Task<'static, ()>;
+
+    /// Where exporters keep their queues, if this is a storage.
+    fn storage(&self) -> Option<Arc<dyn Storage>> {
+        None
+    }
+}
+
+/// A place on disk where exporters keep their queues.
+pub trait Storage: Send + Sync {
+    /// Opens the queue of this name, or makes it.
+    fn open(&self, name: &str, limits: &QueueLimits) -> Result<Queue, StartError>;
+
+    /// Says which queues of an earlier configuration nobody has opened; called once, when all
+    /// queues of this configuration are open.
+    fn name_orphans(&self);
 }
 
 #[cfg(test)]

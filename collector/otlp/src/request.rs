@@ -96,12 +96,32 @@ impl Request {
         })
     }
 
+    /// A request from bytes that one has been parsed from before, and that were kept unchanged.
+    ///
+    /// Nothing is looked at: bytes and `items` must be those of [`Self::bytes`] and
+    /// [`Self::items`], and what stored them must notice damage.
+    pub fn stored(signal: Signal, bytes: Bytes, items: usize) -> Self {
+        Self {
+            signal,
+            bytes,
+            items,
+            replaced_strings: 0,
+        }
+    }
+
     /// Cuts the request into requests of at most `most` items, in order; zero means no limit.
     pub fn split(self, most: usize) -> Result<Vec<Self>, WireError> {
-        if most == 0 || self.items <= most {
+        self.split_after(most, most)
+    }
+
+    /// Cuts the request into requests of at most `most` items, the first of at most `first`.
+    ///
+    /// Zero means no limit.
+    pub fn split_after(self, first: usize, most: usize) -> Result<Vec<Self>, WireError> {
+        if first == 0 || most == 0 || self.items <= first {
             return Ok(vec![self]);
         }
-        let pieces = split(&self.bytes, self.signal.request(), most, most)?;
+        let pieces = split(&self.bytes, self.signal.request(), first, most)?;
         let request = |piece: crate::split::Piece| Self {
             signal: self.signal,
             bytes: piece.bytes.into(),

@@ -242,20 +242,14 @@ impl Queue {
         self.mailbox.put([receipt]);
     }
 
-    /// Puts a record that nobody will ever take among the dead letters, and acknowledges it.
-    pub async fn set_aside(
-        &self,
-        receipt: Receipt,
-        record: &Record,
-        reason: &str,
-    ) -> Result<(), AppendError> {
+    /// Puts a record that nobody will ever take among the dead letters. It is not acknowledged
+    /// by that, since what is refused may be a part of what was appended.
+    pub async fn set_aside(&self, record: &Record, reason: &str) -> Result<(), AppendError> {
         let letter = Record {
             meta: letter_meta(reason, &record.meta),
             ..record.clone()
         };
-        self.submit(letter, true).await?;
-        self.ack(receipt);
-        Ok(())
+        self.submit(letter, true).await
     }
 
     /// What the queue holds and did.

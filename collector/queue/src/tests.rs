@@ -222,8 +222,9 @@ async fn dead_letters_are_kept_and_no_longer_handed_out() {
     let (queue, _) = open(folder.path());
     queue.append(record(7, 100)).await.expect("room");
     let delivery = next(&queue).await;
-    let set_aside = queue.set_aside(delivery.receipt, &delivery.record, "refused for good");
+    let set_aside = queue.set_aside(&delivery.record, "refused for good");
     set_aside.await.expect("room");
+    queue.ack(delivery.receipt);
     assert_eq!(queue.stats().dead_letters.records, 1);
     queue.close().await;
     drop(queue);

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 
 use super::source::Source;
+use crate::component::ComponentId;
 
 /// A place in the configuration; line and column count from one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +48,8 @@ pub struct Diagnostic {
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     entries: RefCell<Vec<Diagnostic>>,
+    /// Extensions that components name, to be checked when all sections have been read.
+    extensions: RefCell<Vec<(ComponentId, Position)>>,
 }
 
 impl Diagnostics {
@@ -86,6 +89,16 @@ impl Diagnostics {
             entry.position = at.or(entry.position);
             self.entries.borrow_mut().push(entry);
         }
+    }
+
+    /// Notes that a component works with an extension, which must then be there.
+    pub fn needs_extension(&self, id: ComponentId, position: Position) {
+        self.extensions.borrow_mut().push((id, position));
+    }
+
+    /// The extensions that components work with.
+    pub fn needed_extensions(&self) -> Vec<(ComponentId, Position)> {
+        self.extensions.borrow().clone()
     }
 
     /// Whether nothing was added yet.

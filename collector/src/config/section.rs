@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::diagnostic::{Diagnostics, Position, did_you_mean};
 use super::quantity::parse_duration;
 use super::yaml::{Key, Node, Value};
+use crate::component::ComponentId;
 
 /// One mapping of the configuration, being read.
 #[derive(Debug)]
@@ -195,6 +196,18 @@ impl<'n> Section<'n> {
             }
         }
         texts
+    }
+
+    /// The id of an extension that this component works with; whether it is there is checked when
+    /// everything has been read.
+    pub fn extension(&self, key: &'static str) -> Option<ComponentId> {
+        let (text, position) = self.scalar(key, "the id of an extension")?;
+        let id = ComponentId::parse(text);
+        match &id {
+            Some(id) => self.diagnostics.needs_extension(id.clone(), position),
+            None => self.error(key, format!("{text:?} is not a component id")),
+        }
+        id
     }
 
     /// A key that otelcol has and this collector does not act on: an error if it is there.

@@ -82,6 +82,7 @@ impl Service {
                 "service.pipelines must name at least one pipeline",
             );
         }
+        check_needed(diagnostics, &extensions, &defined.extensions);
         warn_of_unused(diagnostics, &pipelines, &extensions, defined);
         Self {
             extensions,
@@ -152,6 +153,32 @@ fn references(
         }
     }
     found
+}
+
+/// Checks that the extensions which components work with are defined and started.
+fn check_needed(
+    diagnostics: &Diagnostics,
+    started: &[ComponentId],
+    defined: &[(ComponentId, Position)],
+) {
+    for (id, position) in diagnostics.needed_extensions() {
+        if started.contains(&id) {
+            continue;
+        }
+        let (message, help) = if defined.iter().any(|(other, _)| *other == id) {
+            let message = format!("extension \"{id}\" is not started");
+            (message, "list it in service.extensions".to_owned())
+        } else {
+            let names: Vec<String> = defined.iter().map(|(id, _)| id.to_string()).collect();
+            let help = did_you_mean(&id.to_string(), names.iter().map(String::as_str));
+            let otherwise = || "define it under extensions, and list it in service.extensions";
+            (
+                format!("extension \"{id}\" is not defined"),
+                help.unwrap_or_else(|| otherwise().to_owned()),
+            )
+        };
+        diagnostics.error_with_help(position, message, Some(help));
+    }
 }
 
 fn warn_of_unused(

@@ -3,5 +3,6 @@
 //! In: the collector's state. Out: whatever the extension offers.
 //! Invariant: pipelines work the same with and without it.
 
+pub mod file_storage;
 pub mod health_check;
 pub mod zpages;

@@ -12,12 +12,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
 
-use super::{Output, Sender, SendingSettings};
+use super::{Batching, Output, Sender, SenderParts, SendingSettings};
 use crate::budget::Budget;
 use crate::component::{
     BuildExporter, BuildExtension, BuildProcessor, BuildReceiver, BuiltExporter, ComponentId,
     Context, Exporter, Outputs, Readiness, RunningExtension, RunningReceiver, Sink, Stage,
-    StartError,
+    StartError, Storage,
 };
 use crate::config::{Config, Defined, PipelineConfig, Service};
 use crate::network::Server;
@@ -32,8 +32,6 @@ const RECEIVER_SHARE: Duration = Duration::from_secs(4);
 /// A collector at work.
 pub struct Running {
     receivers: Vec<Box<dyn RunningReceiver>>,
-    /// For each pipeline, what holds batches back, in the order of flow.
-    waiting: Vec<Vec<Arc<dyn Sink>>>,
     /// The exporters' queues.
     senders: Vec<Arc<dyn Sink>>,
     exporters: Vec<Arc<dyn Exporter>>,
@@ -48,6 +46,8 @@ struct Start<'c> {
     registry: Arc<Registry>,
     budget: Arc<Budget>,
     service: &'c Service,
+    /// The extensions that keep queues.
+    storages: HashMap<ComponentId, Arc<dyn Storage>>,
 }
 
 /// An exporter that is built, and how batches are sent to it.
@@ -67,7 +67,6 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     } = config;
     let running = Running {
         receivers: Vec::new(),
-        waiting: Vec::new(),
         senders: Vec::new(),
         exporters: Vec::new(),
         extensions: Vec::new(),
@@ -79,6 +78,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         registry: Arc::default(),
         budget: Arc::default(),
         service: &service,
+        storages: HashMap::new(),
     };
     start.show(extensions).await?;
     let built = start.build(exporters)?;
@@ -118,6 +118,9 @@ impl<'c> Start<'c> {
             if self.service.extensions.contains(&id) {
                 let readiness = self.running.readiness.subscribe();
                 let started = build.start(self.context(&id), readiness).await?;
+                if let Some(storage) = started.storage() {
+                    self.storages.insert(id, storage);
+                }
                 self.running.extensions.push(started);
             }
         }
@@ -145,32 +148,79 @@ impl<'c> Start<'c> {
         processors: &[Defined<Arc<dyn BuildProcessor>>],
         built: &Built,
     ) -> Result<Vec<Input<'c>>, StartError> {
+        let service = self.service;
+        let mut outputs = Vec::new();
+        for pipeline in &service.pipelines {
+            let context = |id: &ComponentId| self.context(id);
+            outputs.push((pipeline, chain(pipeline, processors, &context)?));
+        }
         let mut senders: HashMap<(&ComponentId, Signal), Arc<dyn Sink>> = HashMap::new();
-        let mut inputs = Vec::new();
-        for pipeline in &self.service.pipelines {
-            let mut sinks = Vec::new();
+        for (pipeline, _) in &outputs {
             for id in &pipeline.exporters {
-                let Some((exporter, sending)) = built.get(id) else {
+                let key = (id, pipeline.signal);
+                let Some((exporter, sending)) =
+                    built.get(id).filter(|_| !senders.contains_key(&key))
+                else {
                     continue;
                 };
-                let sender = senders.entry((id, pipeline.signal)).or_insert_with(|| {
-                    let (context, exporter) = (self.context(id), Arc::clone(exporter));
-                    Arc::new(Sender::start(context, exporter, sending, pipeline.signal))
+                let feeding = outputs.iter().filter(|(other, _)| {
+                    other.signal == pipeline.signal && other.exporters.contains(id)
                 });
-                sinks.push(Arc::clone(sender));
+                let rules = feeding.filter_map(|(_, output)| output.batching.clone());
+                let rules = rules.collect();
+                let sender = self.sender(key, exporter, sending, rules)?;
+                senders.insert(key, Arc::new(sender));
             }
-            let waiting = &mut self.running.waiting;
-            let (registry, budget) = (&self.registry, &self.budget);
-            let context = |id: &ComponentId| Context {
-                id: id.clone(),
-                registry: Arc::clone(registry),
-                budget: Arc::clone(budget),
-            };
-            let output = chain(pipeline, processors, sinks, &context, waiting)?;
+        }
+        for storage in self.storages.values() {
+            storage.name_orphans();
+        }
+        let mut inputs = Vec::new();
+        for (pipeline, mut output) in outputs {
+            let sinks = pipeline.exporters.iter();
+            let sinks = sinks.filter_map(|id| senders.get(&(id, pipeline.signal)));
+            output.sinks = sinks.cloned().collect();
             inputs.push((pipeline, Arc::new(output)));
         }
         self.running.senders.extend(senders.into_values());
         Ok(inputs)
+    }
+
+    fn sender(
+        &self,
+        (id, signal): (&ComponentId, Signal),
+        exporter: &Arc<dyn Exporter>,
+        settings: &SendingSettings,
+        rules: Vec<Arc<Batching>>,
+    ) -> Result<Sender, StartError> {
+        let own = settings
+            .queue
+            .as_ref()
+            .and_then(|queue| queue.batch.as_ref());
+        let rule = own.map(|own| Arc::new(Batching::of_exporter(id, own)));
+        let queue = match settings
+            .queue
+            .as_ref()
+            .map(|q| (q.storage.as_ref(), &q.limits))
+        {
+            Some((Some(wanted), limits)) => {
+                let storage = self.storages.get(wanted).ok_or_else(|| StartError {
+                    component: format!("exporters::{id}"),
+                    message: format!("the extension {wanted} is no storage"),
+                })?;
+                let name = format!("exporter.{id}.{}", signal.name());
+                Some((storage.open(&name, limits)?, rules))
+            }
+            _ => None,
+        };
+        Ok(Sender::start(SenderParts {
+            context: self.context(id),
+            exporter: Arc::clone(exporter),
+            settings,
+            signal,
+            rule,
+            queue,
+        }))
     }
 
     async fn receive(
@@ -196,37 +246,29 @@ impl<'c> Start<'c> {
     }
 }
 
-/// Puts a pipeline's processors together, from the last to the first.
+/// Puts a pipeline's processors together; its exporters come later.
 fn chain(
     pipeline: &PipelineConfig,
     processors: &[Defined<Arc<dyn BuildProcessor>>],
-    sinks: Vec<Arc<dyn Sink>>,
     context: &dyn Fn(&ComponentId) -> Context,
-    waiting: &mut Vec<Vec<Arc<dyn Sink>>>,
 ) -> Result<Output, StartError> {
     let mut output = Output {
         processors: Vec::new(),
-        sinks,
+        batching: None,
+        sinks: Vec::new(),
     };
-    let mut held = Vec::new();
-    for id in pipeline.processors.iter().rev() {
+    for id in &pipeline.processors {
         let Some(defined) = processors.iter().find(|defined| defined.id == *id) else {
             continue;
         };
         match defined.build.build(&context(id), pipeline.signal)? {
-            Stage::Function(function) => output.processors.insert(0, function),
-            Stage::Waiting(start) => {
-                let sink = start(output);
-                held.push(Arc::clone(&sink));
-                output = Output {
-                    processors: Vec::new(),
-                    sinks: vec![sink],
-                };
+            Stage::Function(function) => output.processors.push(function),
+            Stage::Batching(mut rule) => {
+                rule.name.clone_from(&pipeline.name);
+                output.batching = Some(Arc::from(rule));
             }
         }
     }
-    held.reverse();
-    waiting.push(held);
     Ok(output)
 }
 
@@ -241,13 +283,7 @@ impl Running {
             .into_iter()
             .map(|receiver| receiver.stop(start + RECEIVER_SHARE)))
         .await;
-        // Pipelines side by side, so that one whose target is away takes no time from others.
-        all(self.waiting.into_iter().map(|sinks| async move {
-            for sink in sinks {
-                sink.stop(deadline).await;
-            }
-        }))
-        .await;
+        // Side by side, so that one whose target is away takes no time from others.
         all(self
             .senders
             .into_iter()

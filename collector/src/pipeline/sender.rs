@@ -1,243 +1,575 @@
-//! The sending queue and the retries of one exporter for one signal.
+//! The sending queue of one exporter for one signal.
 //!
-//! In: batches. Out: attempts to export them. Invariant: a batch that was taken is exported, or
-//! its loss is logged and counted; at most `queue_size` batches wait and `num_consumers` are
-//! being sent.
+//! In: requests. Out: batches, handed to the exporter. Invariant: a request that was taken is
+//! delivered, or it is on disk, or its loss is logged and counted, or whoever waits for its
+//! answer is told. At most `queue_size` waits, one batch for each rule and combination of
+//! metadata is open, and `num_consumers` are being sent.
+//!
+//! When a request is answered is the same question as where batches form:
+//!
+//! - on disk: once it is written; batches form from what is read back
+//! - in memory: once it waits in the queue; batches form there
+//! - without a queue, or with `wait_for_result`: once it is delivered; batches form while every
+//!   consumer is busy, and leave as soon as one is free
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use collector_otlp::Signal;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::time::{Duration, Instant, sleep_until, timeout_at};
 
-use super::{RetrySettings, SendingSettings};
+use super::batching::{Formed, Former, Piece};
+use super::claim::Claim;
+use super::durable::Durable;
+use super::line::Line;
+use super::{Batching, QueueSettings, SendingSettings, Sizer};
 use crate::batch::Batch;
-use crate::component::{Context, Exporter, Failure, Patience, Sink, Task};
+use crate::component::{Context, Exporter, Failure, Sink, Task};
 use crate::telemetry::{Counter, Gauge, item_name};
 
-/// How long pauses between attempts are at most while the collector stops.
-const STOPPING_PAUSE: Duration = Duration::from_millis(250);
+/// How many batches wait between the queue on disk and the consumers: enough to keep those busy.
+const BATCHES_AHEAD: usize = 2;
 
-/// Sends batches to an exporter, through a queue if there is one.
+/// How many batches are sent at a time where whoever brings a request waits for its delivery.
+const CONSUMERS_WITHOUT_QUEUE: usize = 64;
+
+/// How often the gauges of a queue on disk are brought up to date.
+const GAUGE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Joins requests and sends them to an exporter.
 pub struct Sender {
-    line: Arc<Line>,
-    queue: Option<Queue>,
+    shared: Arc<Shared>,
+    tasks: tokio::sync::Mutex<Tasks>,
 }
 
-struct Queue {
-    enqueue: std::sync::Mutex<Option<mpsc::Sender<Batch>>>,
-    block_on_overflow: bool,
-    consumers: Mutex<JoinSet<()>>,
+#[derive(Default)]
+struct Tasks {
+    consumers: JoinSet<()>,
+    /// The reader of the queue on disk, and whoever looks after time.
+    others: JoinSet<()>,
+}
+
+struct Shared {
+    line: Line,
+    settings: QueueSettings,
+    answer: Answer,
+    /// The exporter's own rule, which counts before that of a pipeline.
+    rule: Option<Arc<Batching>>,
+    state: Mutex<State>,
+    /// There is a batch to send, or the sender stops.
+    work: Notify,
+    /// A first batch was opened, whose time will be up.
+    opened: Notify,
+    /// A batch was taken from the queue.
+    room: Notify,
     stopping: watch::Sender<bool>,
+    gauges: Gauges,
     enqueue_failed: Counter,
 }
 
-/// What every consumer shares.
-struct Line {
-    context: Context,
-    exporter: Arc<dyn Exporter>,
-    retry: Option<RetrySettings>,
-    sent: Counter,
-    send_failed: Counter,
+/// When whoever brings a request is answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    OnDisk,
+    Enqueued,
+    Delivered,
+}
+
+#[derive(Default)]
+struct State {
+    former: Former,
+    ready: VecDeque<Formed>,
+    /// What `queue_size` counts when it counts items or bytes, open batches included.
+    waiting: usize,
+    /// Nothing comes in any more.
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Gauges {
     size: Gauge,
+    bytes: Gauge,
+    oldest: Gauge,
+    dead_letters: Gauge,
+    lost: Gauge,
+}
+
+/// What a [`Sender`] is started with.
+pub struct SenderParts<'s> {
+    /// The exporter's identity.
+    pub context: Context,
+    /// The exporter.
+    pub exporter: Arc<dyn Exporter>,
+    /// Its queue and its retries.
+    pub settings: &'s SendingSettings,
+    /// What it will be handed.
+    pub signal: Signal,
+    /// The exporter's own rule for joining requests.
+    pub rule: Option<Arc<Batching>>,
+    /// The queue on disk, and the rules of the pipelines that fill it.
+    pub queue: Option<(collector_queue::Queue, Vec<Arc<Batching>>)>,
 }
 
 impl Sender {
     /// Starts the consumers.
-    pub fn start(
-        context: Context,
-        exporter: Arc<dyn Exporter>,
-        settings: &SendingSettings,
-        signal: Signal,
-    ) -> Self {
-        let id = context.id.to_string();
-        let registry = Arc::clone(&context.registry);
-        let labels = [("exporter", id.as_str())];
-        let typed = [("data_type", signal.name()), ("exporter", id.as_str())];
-        let items = item_name(signal);
-        let counter = |name: &str, help| {
-            registry.counter(&format!("otelcol_exporter_{name}_{items}"), help, &labels)
-        };
-        let size = match settings.queue {
-            Some(_) => registry.gauge(
-                "otelcol_exporter_queue_size",
-                "Current size of the retry queue (in batches)",
-                &typed,
-            ),
-            None => Gauge::default(),
-        };
-        let line = Arc::new(Line {
-            exporter,
-            retry: settings.retry.clone(),
-            sent: counter("sent", "Items successfully sent to destination"),
-            send_failed: counter(
-                "send_failed",
-                "Items in failed attempts to send to destination",
-            ),
-            size,
-            context,
-        });
-        let queue = settings.queue.as_ref().map(|queue| {
-            let (enqueue, dequeue) = mpsc::channel(queue.queue_size);
-            let dequeue = Arc::new(Mutex::new(dequeue));
-            let (stopping, stop) = watch::channel(false);
-            let mut consumers = JoinSet::new();
-            for _ in 0..queue.num_consumers {
-                consumers.spawn(consume(
-                    Arc::clone(&line),
-                    Arc::clone(&dequeue),
-                    stop.clone(),
-                ));
-            }
-            let help = "Fixed capacity of the retry queue (in batches)";
-            registry
-                .gauge("otelcol_exporter_queue_capacity", help, &typed)
-                .set(i64::try_from(queue.queue_size).unwrap_or(i64::MAX));
-            Queue {
-                enqueue: std::sync::Mutex::new(Some(enqueue)),
-                block_on_overflow: queue.block_on_overflow,
-                consumers: Mutex::new(consumers),
-                stopping,
-                enqueue_failed: counter(
-                    "enqueue_failed",
-                    "Items failed to be added to the sending queue",
-                ),
-            }
-        });
-        Self { line, queue }
-    }
-
-    async fn enqueue(
-        &self,
-        queue: &Queue,
-        batch: Batch,
-        patience: Patience,
-    ) -> Result<(), Failure> {
-        let sender = {
-            let held = queue
-                .enqueue
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            held.clone()
-        };
-        let Some(sender) = sender else {
-            return Err(Failure::retryable("the collector is stopping"));
-        };
-        let wait = queue.block_on_overflow || patience == Patience::Wait;
-        let permit = match wait {
-            true => sender.reserve().await.ok(),
-            false => sender.try_reserve().ok(),
-        };
-        let Some(permit) = permit else {
-            queue.enqueue_failed.add(batch.request.items() as u64);
-            let id = &self.line.context.id;
-            return Err(Failure::retryable(format!(
-                "the sending queue of {id} is full"
-            )));
-        };
-        self.line.size.add(1);
-        permit.send(batch);
-        Ok(())
+    pub fn start(parts: SenderParts<'_>) -> Self {
+        let signal = parts.signal;
+        let shared = Arc::new(Shared::new(parts));
+        let mut tasks = Tasks::default();
+        for _ in 0..shared.settings.num_consumers {
+            tasks.consumers.spawn(Arc::clone(&shared).consume());
+        }
+        tasks.others.spawn(Arc::clone(&shared).keep_time());
+        if let Some(durable) = shared.line.durable.clone() {
+            let reader = Arc::clone(&shared).read(Arc::clone(&durable));
+            tasks.others.spawn(reader);
+            tasks.others.spawn(Arc::clone(&shared).watch(durable));
+        }
+        tracing::debug!(exporter = %shared.line.context.id, signal = signal.name(), "sending");
+        Self {
+            shared,
+            tasks: tokio::sync::Mutex::new(tasks),
+        }
     }
 }
 
 impl Sink for Sender {
-    fn accept(&self, batch: Batch, patience: Patience) -> Task<'_, Result<(), Failure>> {
+    fn accept(&self, batch: Batch) -> Task<'_, Result<(), Failure>> {
         Box::pin(async move {
-            match &self.queue {
-                Some(queue) => self.enqueue(queue, batch, patience).await,
-                None => self.line.deliver(batch, watch::channel(false).1).await,
+            let items = batch.request.items() as u64;
+            let taken = match (self.shared.answer, &self.shared.line.durable) {
+                (Answer::OnDisk, Some(durable)) => self.shared.store(durable, &batch).await,
+                (Answer::Delivered, _) => self.shared.hand_over(batch).await,
+                _ => self.shared.enqueue(batch, None).await,
+            };
+            if taken.is_err() && self.shared.answer != Answer::Delivered {
+                self.shared.enqueue_failed.add(items);
             }
+            taken
         })
     }
 
     fn stop(&self, deadline: Instant) -> Task<'_, ()> {
         Box::pin(async move {
-            let Some(queue) = &self.queue else { return };
-            drop(
-                queue
-                    .enqueue
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .take(),
-            );
-            // The receivers are the consumers; when all have ended nothing needs to hear it.
-            let _ = queue.stopping.send(true);
-            let mut consumers = queue.consumers.lock().await;
+            let shared = &self.shared;
+            let mut tasks = self.tasks.lock().await;
+            shared.close();
+            if shared.line.durable.is_some() {
+                // What is on disk stays there; the batches that are open are dropped unsettled.
+                tasks.others.shutdown().await;
+            }
+            let consumers = &mut tasks.consumers;
             while let Ok(Some(_)) = timeout_at(deadline, consumers.join_next()).await {}
-            if !consumers.is_empty() {
-                let exporter = self.line.context.id.to_string();
-                let batches = self.line.size.value();
-                let sending = consumers.len();
-                tracing::error!(
-                    %exporter,
-                    queued_batches = batches,
-                    being_sent_at_most = sending,
-                    "the queue could not be drained before the shutdown deadline; what was in it is lost"
-                );
-                consumers.shutdown().await;
+            let cut = !consumers.is_empty();
+            consumers.shutdown().await;
+            tasks.others.shutdown().await;
+            shared.report_what_is_left(cut);
+            if let Some(durable) = &shared.line.durable {
+                durable.close().await;
             }
         })
     }
 }
 
-async fn consume(
-    line: Arc<Line>,
-    dequeue: Arc<Mutex<mpsc::Receiver<Batch>>>,
-    stop: watch::Receiver<bool>,
-) {
-    loop {
-        let next = { dequeue.lock().await.recv().await };
-        let Some(batch) = next else { return };
-        line.size.add(-1);
-        let dropped_items = batch.request.items();
-        if let Err(failure) = line.deliver(batch, stop.clone()).await {
-            let exporter = line.context.id.to_string();
-            tracing::error!(%exporter, %failure, dropped_items, "exporting failed; a batch is dropped");
+impl Shared {
+    fn new(parts: SenderParts<'_>) -> Self {
+        let SenderParts {
+            context,
+            exporter,
+            settings,
+            signal,
+            rule,
+            queue,
+        } = parts;
+        let answer = match (&settings.queue, &queue) {
+            (Some(settings), _) if settings.wait_for_result => Answer::Delivered,
+            (Some(_), Some(_)) => Answer::OnDisk,
+            (Some(_), None) => Answer::Enqueued,
+            (None, _) => Answer::Delivered,
+        };
+        let id = context.id.to_string();
+        let items = item_name(signal);
+        let counter = |name: &str, help| {
+            let name = format!("otelcol_exporter_{name}_{items}");
+            context.registry.counter(&name, help, &[("exporter", &id)])
+        };
+        let queue_settings = settings.queue.clone().unwrap_or(QueueSettings {
+            num_consumers: CONSUMERS_WITHOUT_QUEUE,
+            ..QueueSettings::default()
+        });
+        let gauges = match settings.queue {
+            Some(_) => Gauges::register(&context, signal, &queue_settings, queue.is_some()),
+            None => Gauges::default(),
+        };
+        let durable = queue.map(|(queue, rules)| Arc::new(Durable::new(queue, signal, rules)));
+        let enqueue_failed = counter(
+            "enqueue_failed",
+            "Items failed to be added to the sending queue",
+        );
+        let line = Line {
+            sent: counter("sent", "Items successfully sent to destination"),
+            send_failed: counter(
+                "send_failed",
+                "Items in failed attempts to send to destination",
+            ),
+            exporter,
+            retry: settings.retry.clone(),
+            durable,
+            context,
+        };
+        Self {
+            line,
+            settings: queue_settings,
+            answer,
+            rule,
+            state: Mutex::default(),
+            work: Notify::new(),
+            opened: Notify::new(),
+            room: Notify::new(),
+            stopping: watch::Sender::new(false),
+            gauges,
+            enqueue_failed,
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers when the request is on disk.
+    async fn store(&self, durable: &Durable, batch: &Batch) -> Result<(), Failure> {
+        loop {
+            if self.state().closed {
+                return Err(stopping());
+            }
+            let full = match self.is_full_on_disk(durable) {
+                true => Err(self.full()),
+                false => durable.append(batch).await,
+            };
+            match full {
+                Err(Failure::Retryable { .. }) if self.settings.block_on_overflow => {
+                    tokio::time::sleep(GAUGE_INTERVAL).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Answers when the request has been delivered.
+    async fn hand_over(&self, batch: Batch) -> Result<(), Failure> {
+        let (send, receive) = oneshot::channel();
+        // Whoever waited may have gone away.
+        let settle = move |verdict| drop(send.send(verdict));
+        self.enqueue(batch, Some(Claim::new(Box::new(settle))))
+            .await?;
+        receive.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Puts a request into the queue in memory.
+    async fn enqueue(&self, batch: Batch, claim: Option<Claim>) -> Result<(), Failure> {
+        let mut piece = Piece { batch, claim };
+        loop {
+            let mut room = std::pin::pin!(self.room.notified());
+            room.as_mut().enable();
+            match self.try_enqueue(piece) {
+                Ok(taken) => return taken,
+                Err(back) if self.settings.block_on_overflow => piece = back,
+                Err(back) => {
+                    // Nobody waits for its verdict but whoever gets this answer.
+                    drop(back);
+                    return Err(self.full());
+                }
+            }
+            room.await;
+        }
+    }
+
+    /// The request comes back when there is no room.
+    fn try_enqueue(&self, piece: Piece) -> Result<Result<(), Failure>, Piece> {
+        let mut state = self.state();
+        if state.closed {
+            return Ok(Err(stopping()));
+        }
+        if self.answer == Answer::Enqueued || self.settings.wait_for_result {
+            let size = self.size_of(&piece);
+            let full = match self.settings.sizer {
+                Sizer::Requests => state.ready.len() >= self.settings.queue_size,
+                _ => state.waiting + size > self.settings.queue_size && state.waiting > 0,
+            };
+            if full {
+                return Err(piece);
+            }
+            state.waiting += size;
+        }
+        Ok(self.push(&mut state, piece))
+    }
+
+    /// Adds a request to the batches that are open.
+    fn push(&self, state: &mut State, piece: Piece) -> Result<(), Failure> {
+        let rule = self
+            .rule
+            .as_ref()
+            .or(piece.batch.batching.as_ref())
+            .cloned();
+        let Some(rule) = rule else {
+            state.ready.push_back(Formed::of(piece));
+            self.work.notify_one();
+            self.show_size(state);
+            return Ok(());
+        };
+        let due = state.former.due();
+        let formed = state
+            .former
+            .push(piece, &rule, Instant::now())
+            .map_err(|_| Failure::retryable("too many combinations of metadata are open"))?;
+        for formed in formed {
+            state.ready.push_back(formed);
+            self.work.notify_one();
+        }
+        if self.answer == Answer::Delivered {
+            self.work.notify_one();
+        } else if state.former.due() != due {
+            self.opened.notify_one();
+        }
+        self.show_size(state);
+        Ok(())
+    }
+
+    fn size_of(&self, piece: &Piece) -> usize {
+        match self.settings.sizer {
+            Sizer::Requests => 0,
+            Sizer::Items => piece.batch.request.items(),
+            Sizer::Bytes => piece.batch.request.bytes().len(),
+        }
+    }
+
+    fn show_size(&self, state: &State) {
+        if self.answer != Answer::OnDisk {
+            let size = match self.settings.sizer {
+                Sizer::Requests => state.ready.len(),
+                _ => state.waiting,
+            };
+            self.gauges
+                .size
+                .set(i64::try_from(size).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// The next batch to send; `None` when there will be none.
+    async fn next(&self) -> Option<Formed> {
+        loop {
+            let mut work = std::pin::pin!(self.work.notified());
+            work.as_mut().enable();
+            {
+                let mut state = self.state();
+                let mut formed = state.ready.pop_front();
+                if formed.is_none() && self.answer == Answer::Delivered {
+                    formed = state.former.take_oldest();
+                }
+                if let Some(formed) = formed {
+                    let size: usize = formed.pieces.iter().map(|piece| self.size_of(piece)).sum();
+                    state.waiting = state.waiting.saturating_sub(size);
+                    self.show_size(&state);
+                    self.room.notify_waiters();
+                    return Some(formed);
+                }
+                if state.closed && (state.former.is_empty() || self.line.durable.is_some()) {
+                    return None;
+                }
+            }
+            work.await;
+        }
+    }
+
+    async fn consume(self: Arc<Self>) {
+        let stop = self.stopping.subscribe();
+        while let Some(formed) = self.next().await {
+            self.line.deliver(formed, &stop).await;
+        }
+        // The next consumer may be waiting as well.
+        self.work.notify_one();
+    }
+
+    /// Sends off what has been open for long enough.
+    async fn keep_time(self: Arc<Self>) {
+        loop {
+            let due = self.state().former.due();
+            match due {
+                None => self.opened.notified().await,
+                Some(due) => {
+                    // A batch with a shorter timeout may open in the meantime.
+                    tokio::select! {
+                        () = sleep_until(due) => {}
+                        () = self.opened.notified() => continue,
+                    }
+                    let mut state = self.state();
+                    for formed in state.former.take_due(Instant::now()) {
+                        state.ready.push_back(formed);
+                        self.work.notify_one();
+                    }
+                    self.show_size(&state);
+                }
+            }
+        }
+    }
+
+    /// Brings what is on disk to the consumers, no faster than they take it.
+    async fn read(self: Arc<Self>, durable: Arc<Durable>) {
+        loop {
+            let mut room = std::pin::pin!(self.room.notified());
+            room.as_mut().enable();
+            if self.state().ready.len() >= BATCHES_AHEAD {
+                room.await;
+                continue;
+            }
+            let Some(piece) = durable.next().await else {
+                return;
+            };
+            // A record whose combination of metadata is one too many is left for the next start.
+            if let Err(failure) = self.push(&mut self.state(), piece) {
+                tracing::warn!(exporter = %self.line.context.id, %failure, "a request stays in the queue");
+            }
+        }
+    }
+
+    /// Shows the state of the queue on disk.
+    async fn watch(self: Arc<Self>, durable: Arc<Durable>) {
+        let mut ticks = tokio::time::interval(GAUGE_INTERVAL);
+        loop {
+            ticks.tick().await;
+            let stats = durable.stats();
+            let set = |gauge: &Gauge, value: u64| {
+                gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            };
+            set(&self.gauges.size, self.size_on_disk(&stats));
+            set(&self.gauges.bytes, stats.disk_bytes);
+            set(
+                &self.gauges.oldest,
+                stats.oldest.map_or(0, |age| age.as_secs()),
+            );
+            set(&self.gauges.dead_letters, stats.dead_letters.weight);
+            set(&self.gauges.lost, stats.lost.weight);
+        }
+    }
+
+    fn is_full_on_disk(&self, durable: &Durable) -> bool {
+        let counted = self.settings.sizer != Sizer::Bytes && !self.settings.limits.drop_oldest;
+        counted && self.size_on_disk(&durable.stats()) >= self.settings.queue_size as u64
+    }
+
+    /// How much waits on disk, in what `queue_size` counts.
+    fn size_on_disk(&self, stats: &collector_queue::Stats) -> u64 {
+        match (self.settings.sizer, self.batch_items()) {
+            (Sizer::Bytes, _) => stats.disk_bytes,
+            (Sizer::Items, _) => stats.left.weight,
+            (Sizer::Requests, Some(items)) => stats.left.weight.div_ceil(items),
+            (Sizer::Requests, None) => stats.left.records,
+        }
+    }
+
+    /// About how many items a batch will have.
+    fn batch_items(&self) -> Option<u64> {
+        let own = self
+            .rule
+            .as_ref()
+            .filter(|rule| rule.measure == super::Measure::Items);
+        let largest = self
+            .line
+            .durable
+            .as_ref()
+            .and_then(|durable| durable.largest_batch());
+        let items = own.map_or(largest, |rule| Some(rule.enough as u64))?;
+        (items > 0).then_some(items)
+    }
+
+    fn full(&self) -> Failure {
+        let id = &self.line.context.id;
+        Failure::retryable(format!("the sending queue of {id} is full"))
+    }
+
+    /// Takes nothing more, and sends off what is open, unless it is on disk anyway.
+    fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        if self.line.durable.is_none() {
+            while let Some(formed) = state.former.take_oldest() {
+                state.ready.push_back(formed);
+            }
+        } else {
+            state.former = Former::default();
+            state.ready.clear();
+        }
+        drop(state);
+        self.stopping.send_replace(true);
+        self.room.notify_waiters();
+        self.work.notify_waiters();
+        self.work.notify_one();
+    }
+
+    fn report_what_is_left(&self, cut: bool) {
+        let exporter = self.line.context.id.to_string();
+        if self.line.durable.is_some() || self.answer == Answer::Delivered {
+            return;
+        }
+        let mut state = self.state();
+        let left = state.ready.drain(..);
+        let (batches, items) = left.fold((0, 0), |(batches, items), formed| {
+            (batches + 1, items + formed.items())
+        });
+        if cut || batches > 0 {
+            tracing::error!(
+                %exporter,
+                queued_batches = batches,
+                queued_items = items,
+                being_sent = cut,
+                "the queue could not be drained before the shutdown deadline; what was in it is lost"
+            );
         }
     }
 }
 
-impl Line {
-    /// Exports one batch, with retries, and counts how it ended; the caller logs a failure.
-    async fn deliver(&self, batch: Batch, mut stop: watch::Receiver<bool>) -> Result<(), Failure> {
-        let started = Instant::now();
-        let items = batch.request.items() as u64;
-        let exporter = self.context.id.to_string();
-        let mut failures = 0;
-        loop {
-            let failure = match self.exporter.export(batch.clone()).await {
-                Ok(()) => {
-                    self.sent.add(items);
-                    return Ok(());
-                }
-                Err(failure) => failure,
+fn stopping() -> Failure {
+    Failure::retryable("the collector is stopping")
+}
+
+impl Gauges {
+    fn register(
+        context: &Context,
+        signal: Signal,
+        settings: &QueueSettings,
+        on_disk: bool,
+    ) -> Self {
+        let id = context.id.to_string();
+        let labels = [("data_type", signal.name()), ("exporter", id.as_str())];
+        let gauge = |name: &str, help| {
+            let name = format!("otelcol_exporter_queue_{name}");
+            context.registry.gauge(&name, help, &labels)
+        };
+        let capacity = gauge("capacity", "Fixed capacity of the sending queue");
+        capacity.set(i64::try_from(settings.queue_size).unwrap_or(i64::MAX));
+        let size = gauge("size", "Current size of the sending queue");
+        if !on_disk {
+            return Self {
+                size,
+                ..Self::default()
             };
-            failures += 1;
-            let pause = match (&failure, &self.retry) {
-                (Failure::Retryable { after, .. }, Some(retry)) => {
-                    let pause = retry.pause(failures, *after);
-                    let limit = retry.max_elapsed_time;
-                    (limit.is_zero() || started.elapsed() + pause <= limit).then_some(pause)
-                }
-                _ => None,
-            };
-            let Some(pause) = pause else {
-                self.send_failed.add(items);
-                return Err(failure);
-            };
-            let pause = if *stop.borrow() {
-                pause.min(STOPPING_PAUSE)
-            } else {
-                pause
-            };
-            tracing::info!(%exporter, %failure, ?pause, "exporting failed; it will be tried again");
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                // The sender of this channel lives in the queue; without a queue there is none.
-                Ok(_) = stop.changed() => {}
-            }
+        }
+        let most = gauge("capacity_bytes", "Bytes that the queue may take on disk");
+        most.set(i64::try_from(settings.limits.max_bytes).unwrap_or(i64::MAX));
+        Self {
+            size,
+            bytes: gauge("bytes", "Bytes that the queue takes on disk"),
+            oldest: gauge(
+                "oldest_age_seconds",
+                "Age of the oldest request that has not been delivered",
+            ),
+            dead_letters: gauge(
+                "dead_letter_items",
+                "Items that were refused for good and are kept as dead letters",
+            ),
+            lost: gauge("lost_items", "Items in records that the disk has damaged"),
         }
     }
 }

@@ -13,16 +13,38 @@
 //! | `retry_on_failure.max_interval` | `30s` | |
 //! | `retry_on_failure.max_elapsed_time` | `300s` | then the batch is dropped; `0` never |
 //! | `sending_queue.enabled` | `true` | without it, the answer waits for delivery |
-//! | `sending_queue.num_consumers` | `10` | 1 to 1000 |
-//! | `sending_queue.queue_size` | `1000` | batches |
-//! | `sending_queue.sizer` | `requests` | `items` and `bytes` are not supported yet |
+//! | `sending_queue.num_consumers` | `10` | 1 to 1000: batches sent at a time |
+//! | `sending_queue.queue_size` | `1000` | counted by `sizer` |
+//! | `sending_queue.sizer` | `requests` | `requests` (batches as they will be sent), `items`, `bytes` |
 //! | `sending_queue.block_on_overflow` | `false` | wait for room rather than refuse |
+//! | `sending_queue.wait_for_result` | `false` | the answer waits for delivery |
+//! | `sending_queue.storage` | memory | the id of a storage extension |
+//! | `sending_queue.batch.flush_timeout` | `200ms` | |
+//! | `sending_queue.batch.min_size` | `8192` | |
+//! | `sending_queue.batch.max_size` | `0` | no limit |
+//! | `sending_queue.batch.sizer` | `items` | `items` or `bytes` |
 //!
-//! Not supported yet, and refused: `sending_queue.storage`, `.batch`, `.wait_for_result`.
+//! With `storage`, a request is on disk before it is answered. Such a queue is bounded in bytes:
+//! by `queue_size` with `sizer: bytes`, and otherwise by `max_bytes` beside `queue_size`. Two
+//! keys are this collector's own:
+//!
+//! | key | default | |
+//! |---|---|---|
+//! | `sending_queue.max_bytes` | 4 GiB | on disk, with `storage` |
+//! | `sending_queue.on_overflow` | `refuse` | or `drop_oldest`, with `storage` |
+//! | `retry_on_failure.drop_after_max_elapsed_time` | `false` | with `storage` |
+//!
+//! With `storage`, `max_elapsed_time` ends a series of attempts and another begins: nothing is
+//! dropped by time unless `drop_after_max_elapsed_time` asks for it.
 
 use std::time::Duration;
 
+use super::batching::Measure;
+use crate::component::ComponentId;
 use crate::config::Section;
+
+/// How many bytes a queue takes on disk when its size is not given in bytes.
+const DEFAULT_MAX_BYTES: u64 = 4 << 30;
 
 /// How batches are sent to an exporter.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,10 +60,53 @@ pub struct SendingSettings {
 pub struct QueueSettings {
     /// How many batches are sent at a time.
     pub num_consumers: usize,
-    /// How many batches wait.
+    /// How much waits.
     pub queue_size: usize,
+    /// What `queue_size` counts.
+    pub sizer: Sizer,
     /// Whether a full queue makes the sender wait.
     pub block_on_overflow: bool,
+    /// Whether the sender waits for delivery.
+    pub wait_for_result: bool,
+    /// The extension that keeps the queue on disk; without one it is in memory.
+    pub storage: Option<ComponentId>,
+    /// How the queue is bounded on disk.
+    pub limits: QueueLimits,
+    /// The exporter's own rule for joining requests.
+    pub batch: Option<BatchSettings>,
+}
+
+/// What a queue's size is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sizer {
+    /// Batches as they will be sent.
+    Requests,
+    /// Spans, log records or data points.
+    Items,
+    /// Bytes of protobuf.
+    Bytes,
+}
+
+/// The bounds of a queue on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// The most bytes on disk.
+    pub max_bytes: u64,
+    /// Whether a full queue drops its oldest records rather than refuse new ones.
+    pub drop_oldest: bool,
+}
+
+/// An exporter's own rule for joining requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchSettings {
+    /// How long items wait at most.
+    pub flush_timeout: Duration,
+    /// How much makes a batch.
+    pub min_size: usize,
+    /// The most in a batch; zero means no limit.
+    pub max_size: usize,
+    /// What sizes count.
+    pub measure: Measure,
 }
 
 /// The retries.
@@ -57,6 +122,8 @@ pub struct RetrySettings {
     pub max_interval: Duration,
     /// When to give a batch up; zero means never.
     pub max_elapsed_time: Duration,
+    /// Whether that also holds for what is kept on disk.
+    pub drop_when_elapsed: bool,
 }
 
 impl Default for QueueSettings {
@@ -64,7 +131,15 @@ impl Default for QueueSettings {
         Self {
             num_consumers: 10,
             queue_size: 1000,
+            sizer: Sizer::Requests,
             block_on_overflow: false,
+            wait_for_result: false,
+            storage: None,
+            limits: QueueLimits {
+                max_bytes: DEFAULT_MAX_BYTES,
+                drop_oldest: false,
+            },
+            batch: None,
         }
     }
 }
@@ -77,6 +152,7 @@ impl Default for RetrySettings {
             multiplier: 1.5,
             max_interval: Duration::from_secs(30),
             max_elapsed_time: Duration::from_secs(300),
+            drop_when_elapsed: false,
         }
     }
 }
@@ -93,23 +169,76 @@ impl SendingSettings {
 
 fn queue(section: &Section<'_>) -> Option<QueueSettings> {
     let default = QueueSettings::default();
-    section.unsupported(&["storage", "batch", "wait_for_result"]);
-    let sizers = [("requests", true), ("items", false), ("bytes", false)];
-    if section.choice("sizer", &sizers) == Some(false) {
-        section.error("sizer", "only sizer: requests is supported yet");
+    let sizers = [
+        ("requests", Sizer::Requests),
+        ("items", Sizer::Items),
+        ("bytes", Sizer::Bytes),
+    ];
+    let sizer = section.choice("sizer", &sizers).unwrap_or(default.sizer);
+    let queue_size = section.number_in("queue_size", 1..=1 << 50);
+    let max_bytes = section.number_in("max_bytes", 1 << 20..=1 << 50);
+    if sizer == Sizer::Bytes && max_bytes.is_some() {
+        section.error("max_bytes", "with sizer: bytes, queue_size is the limit");
     }
+    let overflow = [("refuse", false), ("drop_oldest", true)];
+    let drop_oldest = section.choice("on_overflow", &overflow);
+    let storage = section.extension("storage");
+    for (key, given) in [
+        ("max_bytes", max_bytes.is_some()),
+        ("on_overflow", drop_oldest.is_some()),
+    ] {
+        if given && storage.is_none() {
+            section.error(key, format!("{key} needs storage beside it"));
+        }
+    }
+    let flag = |key, otherwise| section.bool(key).unwrap_or(otherwise);
     let settings = QueueSettings {
         num_consumers: section
             .number_in("num_consumers", 1..=1000)
             .map_or(default.num_consumers, |number| number as usize),
-        queue_size: section
-            .number_in("queue_size", 1..=10_000_000)
-            .map_or(default.queue_size, |number| number as usize),
-        block_on_overflow: section
-            .bool("block_on_overflow")
-            .unwrap_or(default.block_on_overflow),
+        queue_size: queue_size.map_or(default.queue_size, |size| size as usize),
+        sizer,
+        block_on_overflow: flag("block_on_overflow", default.block_on_overflow),
+        wait_for_result: flag("wait_for_result", default.wait_for_result),
+        storage,
+        limits: QueueLimits {
+            max_bytes: match (sizer, queue_size) {
+                (Sizer::Bytes, Some(bytes)) => bytes,
+                _ => max_bytes.unwrap_or(DEFAULT_MAX_BYTES),
+            },
+            drop_oldest: drop_oldest.unwrap_or(default.limits.drop_oldest),
+        },
+        batch: section
+            .has("batch")
+            .then(|| batch(&section.section("batch"))),
     };
     section.bool("enabled").unwrap_or(true).then_some(settings)
+}
+
+fn batch(section: &Section<'_>) -> BatchSettings {
+    section.unsupported(&["partition"]);
+    let sizers = [("items", Measure::Items), ("bytes", Measure::Bytes)];
+    let size = |key| {
+        section
+            .number_in(key, 0..=1 << 40)
+            .map(|size| size as usize)
+    };
+    let settings = BatchSettings {
+        flush_timeout: section
+            .duration("flush_timeout")
+            .unwrap_or(Duration::from_millis(200)),
+        min_size: size("min_size").unwrap_or(8192),
+        max_size: size("max_size").unwrap_or(0),
+        measure: section.choice("sizer", &sizers).unwrap_or(Measure::Items),
+    };
+    if (1..settings.min_size).contains(&settings.max_size) {
+        let message = format!(
+            "max_size must be 0 or at least min_size ({})",
+            settings.min_size
+        );
+        section.error("max_size", message);
+    }
+    settings
 }
 
 fn retry(section: &Section<'_>) -> Option<RetrySettings> {
@@ -138,6 +267,9 @@ fn retry(section: &Section<'_>) -> Option<RetrySettings> {
         max_elapsed_time: section
             .duration("max_elapsed_time")
             .unwrap_or(default.max_elapsed_time),
+        drop_when_elapsed: section
+            .bool("drop_after_max_elapsed_time")
+            .unwrap_or(default.drop_when_elapsed),
     };
     section.bool("enabled").unwrap_or(true).then_some(settings)
 }

@@ -7,6 +7,7 @@
 
 mod answers;
 mod configuration;
+mod durable;
 mod flow;
 mod harness;
 mod own_telemetry;

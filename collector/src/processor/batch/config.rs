@@ -9,7 +9,8 @@
 //! | `send_batch_size` | `8192` | items that make a batch leave at once; `0` at once |
 //! | `send_batch_max_size` | `0` | the most items in a batch; `0` no limit |
 //!
-//! Not supported yet, and refused: `metadata_keys`, `metadata_cardinality_limit`.
+//! | `metadata_keys` | none | headers that keep batches apart; needs `include_metadata` |
+//! | `metadata_cardinality_limit` | `1000` | combinations of them; beyond it requests are refused |
 
 use std::time::Duration;
 
@@ -24,12 +25,15 @@ pub struct Config {
     pub send_batch_size: usize,
     /// The most items in a batch; zero means no limit.
     pub send_batch_max_size: usize,
+    /// Names of metadata, in lower case, that keep batches apart.
+    pub metadata_keys: Vec<String>,
+    /// How many combinations of metadata are open at a time; zero means no limit.
+    pub metadata_cardinality_limit: usize,
 }
 
 impl Config {
     /// Reads the section.
     pub fn read(section: &Section<'_>) -> Self {
-        section.unsupported(&["metadata_keys", "metadata_cardinality_limit"]);
         let items = |key| section.number_in(key, 0..=u64::from(u32::MAX));
         let config = Self {
             timeout: section
@@ -37,6 +41,9 @@ impl Config {
                 .unwrap_or(Duration::from_millis(200)),
             send_batch_size: items("send_batch_size").unwrap_or(8192) as usize,
             send_batch_max_size: items("send_batch_max_size").unwrap_or(0) as usize,
+            metadata_keys: metadata_keys(section),
+            metadata_cardinality_limit: items("metadata_cardinality_limit").unwrap_or(1000)
+                as usize,
         };
         if (1..config.send_batch_size).contains(&config.send_batch_max_size) {
             let message = format!(
@@ -47,4 +54,17 @@ impl Config {
         }
         config
     }
+}
+
+fn metadata_keys(section: &Section<'_>) -> Vec<String> {
+    let mut keys: Vec<String> = Vec::new();
+    for (key, position) in section.texts("metadata_keys") {
+        let key = key.to_ascii_lowercase();
+        if keys.contains(&key) {
+            let message = format!("{key:?} is listed twice; the case of letters does not count");
+            section.diagnostics().error(position, message);
+        }
+        keys.push(key);
+    }
+    keys
 }

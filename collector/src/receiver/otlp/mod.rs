@@ -86,9 +86,9 @@ impl Intake {
             false => Metadata::default(),
         };
         let batch = Batch {
-            request,
             metadata,
             reservation,
+            ..Batch::from(request)
         };
         let result = self.outputs.send(batch).await;
         match result {
