@@ -15,6 +15,7 @@ use collector_queue::Queue;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::authentication::Authenticators;
 use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::config::Section;
@@ -45,7 +46,10 @@ pub const EXPORTERS: &[Kind<dyn BuildExporter>] = &[
 
 /// Every extension.
 pub const EXTENSIONS: &[Kind<dyn BuildExtension>] = &[
+    extension::basicauth::KIND,
+    extension::bearertokenauth::KIND,
     extension::file_storage::KIND,
+    extension::headers_setter::KIND,
     extension::health_check::KIND,
     extension::zpages::KIND,
 ];
@@ -105,6 +109,8 @@ pub struct Context {
     pub registry: Arc<Registry>,
     /// The memory that telemetry may take.
     pub budget: Arc<Budget>,
+    /// The extensions that authenticate; all of them have started when receivers and exporters do.
+    pub authenticators: Authenticators,
 }
 
 /// Why a component could not start: one line that names it and what it wanted.

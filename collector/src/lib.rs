@@ -3,6 +3,7 @@
 //! The walk: bytes → processors → queue → exporter.
 //!
 //! - [`config`]: otelcol YAML to a typed configuration; every error at once
+//! - [`authentication`]: what extensions do for it, and how others find them
 //! - [`batch`]: a request on its way, with what came along with it
 //! - [`budget`]: the memory that telemetry in flight may take
 //! - [`component`]: what a component is, and the tables of all of them
@@ -15,6 +16,7 @@
 //! In: a configuration file. Out: a running collector. Invariant: what a receiver has answered
 //! well is delivered, held in a queue, or its loss is logged.
 
+pub mod authentication;
 pub mod batch;
 pub mod budget;
 pub mod cli;

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
 
 use super::{Batching, Output, Sender, SenderParts, SendingSettings};
+use crate::authentication::Authenticators;
 use crate::budget::Budget;
 use crate::component::{
     BuildExporter, BuildExtension, BuildProcessor, BuildReceiver, BuiltExporter, ComponentId,
@@ -45,6 +46,7 @@ struct Start<'c> {
     running: Running,
     registry: Arc<Registry>,
     budget: Arc<Budget>,
+    authenticators: Authenticators,
     service: &'c Service,
     /// The extensions that keep queues.
     storages: HashMap<ComponentId, Arc<dyn Storage>>,
@@ -77,6 +79,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         running,
         registry: Arc::default(),
         budget: Arc::default(),
+        authenticators: Authenticators::default(),
         service: &service,
         storages: HashMap::new(),
     };
@@ -94,6 +97,7 @@ impl<'c> Start<'c> {
             id: id.clone(),
             registry: Arc::clone(&self.registry),
             budget: Arc::clone(&self.budget),
+            authenticators: self.authenticators.clone(),
         }
     }
 

@@ -112,6 +112,34 @@ impl Collector {
         self.log.lock().unwrap().clone()
     }
 
+    /// The memory that it uses, in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most memory that it has used so far, in bytes.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let kibibytes = line.unwrap().split_whitespace().next().unwrap();
+        kibibytes.parse::<u64>().unwrap() * 1024
+    }
+
+    /// How many clock ticks each of its threads has worked.
+    pub(crate) fn thread_ticks(&self) -> Vec<u64> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let ticks = tasks.filter_map(|task| {
+            let text = std::fs::read_to_string(task.unwrap().path().join("stat")).ok()?;
+            let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+            Some(fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?)
+        });
+        ticks.collect()
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         let id = self.child.id().to_string();

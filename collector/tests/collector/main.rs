@@ -10,5 +10,6 @@ mod configuration;
 mod durable;
 mod flow;
 mod harness;
+mod network;
 mod own_telemetry;
 mod startup;

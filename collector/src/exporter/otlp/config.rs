@@ -8,6 +8,7 @@
 //! | `tls` | TLS with the system's roots | see `network::tls`; a scheme decides over `insecure` |
 //! | `compression` | `gzip` | or `zstd`, `snappy`, `none` |
 //! | `headers` | none | metadata of every call |
+//! | `auth.authenticator` | none | an extension that adds credentials |
 //! | `authority` | the endpoint | what calls name as their `:authority` |
 //! | `balancer_name` | `round_robin` | over all addresses of the name; or `pick_first` |
 //! | `timeout` | `5s` | |
@@ -18,8 +19,8 @@
 //!
 //! `HTTPS_PROXY` and `NO_PROXY` of the environment count, except for loopback.
 //! Accepted without effect, since they tune grpc-go: `read_buffer_size`, `write_buffer_size`,
-//! `wait_for_ready`. Not supported yet, and refused: `auth`, `middlewares`, `batcher`, and
-//! endpoints of other schemes.
+//! `wait_for_ready`. Not supported yet, and refused: `middlewares`, `batcher`, and endpoints of
+//! other schemes.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +28,8 @@ use std::time::Duration;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 
+use crate::authentication::read_auth;
+use crate::component::ComponentId;
 use crate::config::Section;
 use crate::network::Encoding;
 use crate::network::grpc::KeepAlive;
@@ -51,6 +54,8 @@ pub struct Config {
     pub encoding: Encoding,
     /// Metadata of every call.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What adds credentials, if anything.
+    pub auth: Option<ComponentId>,
     /// The most that an attempt may take.
     pub timeout: Duration,
     /// How connections are watched.
@@ -62,7 +67,7 @@ pub struct Config {
 impl Config {
     /// Reads the section.
     pub fn read(section: &Section<'_>) -> Self {
-        section.unsupported(&["auth", "batcher", "middlewares"]);
+        section.unsupported(&["batcher", "middlewares"]);
         let balances = [
             ("round_robin", Balance::RoundRobin),
             ("pick_first", Balance::PickFirst),
@@ -88,6 +93,7 @@ impl Config {
             tls,
             encoding: grpc_encoding(section),
             headers: headers(&mut section.section("headers")),
+            auth: read_auth(section),
             timeout: section
                 .duration("timeout")
                 .unwrap_or(Duration::from_secs(5)),

@@ -14,6 +14,7 @@ use hyper::Uri;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE, USER_AGENT};
 use hyper::http::uri::InvalidUri;
 
+use crate::authentication::AddHeaders;
 use crate::batch::Batch;
 use crate::component::{
     BuildExporter, BuiltExporter, Context, Exporter, Failure, Kind, StartError, Task,
@@ -44,6 +45,8 @@ impl BuildExporter for Config {
             component: component.clone(),
             message,
         };
+        let auth = self.auth.as_ref();
+        let credentials = context.authenticators.outgoing(&component, auth)?;
         let tls = match self.plain {
             true => None,
             false => Some(self.tls.start().map_err(failed)?),
@@ -63,6 +66,7 @@ impl BuildExporter for Config {
         let id = context.id.to_string();
         let exporter = Arc::new(Otlp {
             headers: request_headers(&self),
+            credentials,
             encoding: self.encoding,
             uris,
             channel,
@@ -77,6 +81,8 @@ impl BuildExporter for Config {
 struct Otlp {
     /// The headers of every call.
     headers: HeaderMap,
+    /// What adds to them, if anything.
+    credentials: Option<Arc<dyn AddHeaders>>,
     encoding: Encoding,
     /// One for each signal, in the order of `Signal::ALL`.
     uris: Vec<Uri>,
@@ -92,7 +98,11 @@ impl Exporter for Otlp {
             let uri = &self.uris[signal as usize];
             let compressed = self.encoding != Encoding::Identity;
             let message = compress(batch.request.bytes(), self.encoding, None);
-            let headers = self.headers.clone();
+            let mut headers = self.headers.clone();
+            if let Some(credentials) = &self.credentials {
+                let added = credentials.add(&mut headers, &batch.metadata);
+                added.map_err(Failure::permanent)?;
+            }
             let answer = self.channel.call(uri, headers, message, compressed).await?;
             let message = grpc::read_answer(answer).map_err(failure)?;
             self.partial.note(&message, &self.id, signal);

@@ -9,6 +9,7 @@
 //! | `encoding` | `proto` | or `json` |
 //! | `compression` | `gzip` | or `zstd`, `zlib`, `deflate`, `snappy`, `x-snappy-framed`, `lz4`, `none` |
 //! | `compression_params.level` | the encoding's own | for `gzip`, `zlib`, `deflate` -1 to 9, for `zstd` 1 to 22 |
+//! | `auth.authenticator` | none | an extension that adds credentials |
 //! | `proxy_url` | the environment's | |
 //! | `tls` | the system's roots | see `network::tls` |
 //! | `headers` | none | |
@@ -17,7 +18,7 @@
 //!
 //! Accepted without effect, since they tune Go's client: `read_buffer_size`,
 //! `write_buffer_size`, `max_idle_conns`, `max_idle_conns_per_host`, `max_conns_per_host`,
-//! `idle_conn_timeout`. Not supported yet, and refused: `auth`, `cookies`, `http2_*`,
+//! `idle_conn_timeout`. Not supported yet, and refused: `cookies`, `http2_*`,
 //! `disable_keep_alives`, `middlewares`, `profiles_endpoint`.
 //! `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` of the environment count, except for loopback.
 
@@ -27,6 +28,8 @@ use collector_otlp::Signal;
 use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
 
+use crate::authentication::read_auth;
+use crate::component::ComponentId;
 use crate::config::Section;
 use crate::exporter::otlp::headers;
 use crate::network::Encoding;
@@ -60,6 +63,8 @@ pub struct Config {
     pub tls: ClientTls,
     /// Headers of every request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What adds credentials, if anything.
+    pub auth: Option<ComponentId>,
     /// The most that an attempt may take.
     pub timeout: Duration,
     /// Queue and retries.
@@ -70,7 +75,6 @@ impl Config {
     /// Reads the section.
     pub fn read(section: &Section<'_>) -> Self {
         section.unsupported(&[
-            "auth",
             "cookies",
             "disable_keep_alives",
             "force_attempt_http2",
@@ -101,6 +105,7 @@ impl Config {
             proxy: section.text("proxy_url").filter(|url| !url.is_empty()),
             tls: ClientTls::read(&section.section("tls")),
             headers: headers(&mut section.section("headers")),
+            auth: read_auth(section),
             timeout: section
                 .duration("timeout")
                 .unwrap_or(Duration::from_secs(30)),

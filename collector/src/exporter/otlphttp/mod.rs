@@ -6,7 +6,7 @@
 mod config;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use collector_otlp::Request;
@@ -14,6 +14,7 @@ use http_body_util::Full;
 use hyper::Method;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 
+use crate::authentication::AddHeaders;
 use crate::batch::Batch;
 use crate::component::{
     BuildExporter, BuiltExporter, Context, Exporter, Failure, Kind, StartError, Task,
@@ -38,6 +39,8 @@ const ERROR_TEXT_CHARS: usize = 200;
 impl BuildExporter for Config {
     fn build(self: Box<Self>, context: &Context) -> Result<BuiltExporter, StartError> {
         let component = format!("exporters::{}", context.id);
+        let auth = self.auth.as_ref();
+        let credentials = context.authenticators.outgoing(&component, auth)?;
         let failed = |message| StartError { component, message };
         let client = HttpClient::new(HttpClientSettings {
             protocol: Protocol::Http,
@@ -51,6 +54,7 @@ impl BuildExporter for Config {
         let exporter = Arc::new(OtlpHttp {
             config: *self,
             client,
+            credentials,
             partial: PartialSuccess::register(context),
             id,
         });
@@ -61,6 +65,7 @@ impl BuildExporter for Config {
 struct OtlpHttp {
     config: Config,
     client: HttpClient,
+    credentials: Option<Arc<dyn AddHeaders>>,
     partial: PartialSuccess,
     id: String,
 }
@@ -68,7 +73,12 @@ struct OtlpHttp {
 impl Exporter for OtlpHttp {
     fn export(&self, batch: Batch) -> Task<'_, Result<(), Failure>> {
         Box::pin(async move {
-            let answer = self.client.call(self.request(&batch.request)?).await?;
+            let mut request = self.request(&batch.request)?;
+            if let Some(credentials) = &self.credentials {
+                let added = credentials.add(request.headers_mut(), &batch.metadata);
+                added.map_err(Failure::permanent)?;
+            }
+            let answer = self.client.call(request).await?;
             if !answer.status.is_success() {
                 return Err(failure(&answer));
             }
@@ -137,8 +147,32 @@ fn failure(answer: &Answer) -> Failure {
         .headers
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok());
-    let after = header
-        .and_then(|text| text.trim().parse().ok())
-        .map(Duration::from_secs);
+    let after = header.and_then(|text| retry_after(text.trim(), SystemTime::now()));
     Failure::Retryable { reason, after }
+}
+
+/// The wait that Retry-After asks for: seconds, or until a date of HTTP.
+fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:07 GMT").unwrap();
+        let after = |text| retry_after(text, now);
+        assert_eq!(after("7"), Some(Duration::from_secs(7)));
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        assert_eq!(after(date), Some(Duration::from_secs(30)));
+        let past = "Sun, 06 Nov 1994 08:00:00 GMT";
+        assert_eq!(after(past), Some(Duration::ZERO));
+        assert_eq!(after("soon"), None);
+    }
 }

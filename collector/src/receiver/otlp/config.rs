@@ -30,6 +30,7 @@
 //! | `protocols.http.write_timeout` | `30s` | the most that an answer may take; then 503 |
 //! | `protocols.http.keep_alives_enabled` | `true` | more than one request on a connection |
 //! | `include_metadata` (of each protocol) | `false` | keep the request's headers with its telemetry |
+//! | `auth.authenticator` (of each protocol) | none | an extension that checks requests; a refusal is UNAUTHENTICATED or 401 |
 //! | `tls` (of each protocol) | plain text | see `network::tls` |
 //!
 //! A body that stops coming for 10 s, or that comes more slowly than 16 KiB/s, is given up.
@@ -37,12 +38,14 @@
 //! Accepted without effect, since they tune Go's buffers: `read_buffer_size`,
 //! `write_buffer_size`; and `keepalive.enforcement_policy` (`min_time`,
 //! `permit_without_stream`), since answering a ping costs next to nothing here.
-//! Not supported yet, and refused: `auth`, `middlewares`.
+//! Not supported yet, and refused: `middlewares`.
 
 use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
 
+use crate::authentication::read_auth;
+use crate::component::ComponentId;
 use crate::config::Section;
 use crate::exporter::otlp::headers;
 use crate::network::Encoding;
@@ -87,6 +90,8 @@ pub struct Grpc {
     pub keep_alive: ServerKeepAlive,
     /// Whether metadata stays with the telemetry.
     pub include_metadata: bool,
+    /// What checks requests, if anything.
+    pub auth: Option<ComponentId>,
     /// TLS, if any.
     pub tls: Option<ServerTlsSettings>,
 }
@@ -118,6 +123,8 @@ pub struct Http {
     pub keep_alive: bool,
     /// Whether headers stay with the telemetry.
     pub include_metadata: bool,
+    /// What checks requests, if anything.
+    pub auth: Option<ComponentId>,
     /// TLS, if any.
     pub tls: Option<ServerTlsSettings>,
 }
@@ -153,7 +160,7 @@ impl Config {
 }
 
 fn grpc(section: &Section<'_>) -> Grpc {
-    section.unsupported(&["auth", "middlewares"]);
+    section.unsupported(&["middlewares"]);
     section.number("read_buffer_size");
     section.number("write_buffer_size");
     Grpc {
@@ -170,6 +177,7 @@ fn grpc(section: &Section<'_>) -> Grpc {
             .unwrap_or(1000),
         keep_alive: keep_alive(&section.section("keepalive")),
         include_metadata: section.bool("include_metadata").unwrap_or(false),
+        auth: read_auth(section),
         tls: ServerTlsSettings::read(section),
     }
 }
@@ -202,7 +210,7 @@ fn keep_alive(section: &Section<'_>) -> ServerKeepAlive {
 }
 
 fn http(section: &Section<'_>) -> Http {
-    section.unsupported(&["auth", "middlewares"]);
+    section.unsupported(&["middlewares"]);
     let path = |key, default: &str| section.text(key).unwrap_or_else(|| default.to_owned());
     // In Go, zero means no limit.
     let time = |key, default| match section.duration(key).unwrap_or(default) {
@@ -231,6 +239,7 @@ fn http(section: &Section<'_>) -> Http {
         write_timeout: time("write_timeout", Duration::from_secs(30)),
         keep_alive: section.bool("keep_alives_enabled").unwrap_or(true),
         include_metadata: section.bool("include_metadata").unwrap_or(false),
+        auth: read_auth(section),
         tls: ServerTlsSettings::read(section),
     }
 }

@@ -29,6 +29,10 @@ pub(super) async fn answer(call: Call, intake: &Intake, limit: usize) -> Result<
         .find(|signal| path(*signal) == called)
         .filter(|signal| intake.outputs.takes(*signal))
         .ok_or_else(|| Status::new(Code::Unimplemented, format!("no pipeline takes {called}")))?;
+    if let Some(check) = &intake.check {
+        let checked = check.check(&call.head.headers).await;
+        checked.map_err(|reason| Status::new(Code::Unauthenticated, reason))?;
+    }
     let (head, message, lease) = call.message(limit).await?;
     let request = Request::parse(signal, message)
         .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_ENCODING, CONTENT_TYPE,
-    HeaderMap, HeaderValue, ORIGIN, RETRY_AFTER, VARY,
+    HeaderMap, HeaderValue, ORIGIN, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use hyper::{Method, Response, StatusCode};
 
@@ -112,6 +112,15 @@ async fn export(
             "415 unsupported media type, supported: [application/json, application/x-protobuf]";
         return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
     };
+    if let Some(check) = &intake.check
+        && let Err(reason) = check.check(request.headers()).await
+    {
+        let refusal = Refusal::new(StatusCode::UNAUTHORIZED, Code::Unauthenticated, reason);
+        let mut response = refuse(refusal, format);
+        let challenge = HeaderValue::from_static(check.challenge());
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        return response;
+    }
     match take(request, signal, format, intake, config).await {
         Ok(()) => body(
             StatusCode::OK,

@@ -13,10 +13,11 @@ use collector_otlp::{Request, Signal};
 use hyper::header::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
+use crate::authentication::CheckRequest;
 use crate::batch::{Batch, Metadata};
 use crate::budget::Reservation;
 use crate::component::{
-    BuildReceiver, Context, Failure, Kind, Outputs, RunningReceiver, StartError, Task,
+    BuildReceiver, ComponentId, Context, Failure, Kind, Outputs, RunningReceiver, StartError, Task,
 };
 use crate::network::grpc::GrpcSettings;
 use crate::network::tls::{ServerTls, ServerTlsSettings};
@@ -38,6 +39,8 @@ struct Intake {
     accepted: SignalCounters,
     refused: SignalCounters,
     include_metadata: bool,
+    /// What checks requests, if anything.
+    check: Option<Arc<dyn CheckRequest>>,
 }
 
 impl Intake {
@@ -46,7 +49,10 @@ impl Intake {
         outputs: &Outputs,
         transport: &str,
         include_metadata: bool,
-    ) -> Arc<Self> {
+        auth: Option<&ComponentId>,
+    ) -> Result<Arc<Self>, StartError> {
+        let component = format!("receivers::{}", context.id);
+        let check = context.authenticators.incoming(&component, auth)?;
         let id = context.id.to_string();
         let labels = [("receiver", id.as_str()), ("transport", transport)];
         let used: Vec<Signal> = Signal::ALL
@@ -56,7 +62,7 @@ impl Intake {
         let counters = |prefix: &str, help| {
             SignalCounters::register(&context.registry, prefix, help, &labels, &used)
         };
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             outputs: outputs.clone(),
             accepted: counters(
                 "otelcol_receiver_accepted",
@@ -67,7 +73,8 @@ impl Intake {
                 "Items that could not be pushed into the pipeline",
             ),
             include_metadata,
-        })
+            check,
+        }))
     }
 
     /// Hands a request to the pipelines, and counts.
@@ -140,7 +147,8 @@ async fn start_grpc(
         Transport::Tcp => network::bind(&component, &config.endpoint).await?,
         Transport::Unix => network::bind_unix(&component, &config.endpoint).await?,
     };
-    let intake = Intake::of(context, outputs, "grpc", config.include_metadata);
+    let (metadata, auth) = (config.include_metadata, config.auth.as_ref());
+    let intake = Intake::of(context, outputs, "grpc", metadata, auth)?;
     let settings = GrpcSettings {
         tls,
         max_concurrent_streams: config.max_concurrent_streams,
@@ -166,7 +174,8 @@ async fn start_http(
         Transport::Tcp => network::bind(&component, &config.endpoint).await?,
         Transport::Unix => network::bind_unix(&component, &config.endpoint).await?,
     };
-    let intake = Intake::of(context, outputs, "http", config.include_metadata);
+    let (metadata, auth) = (config.include_metadata, config.auth.as_ref());
+    let intake = Intake::of(context, outputs, "http", metadata, auth)?;
     let settings = ServerSettings {
         tls,
         read_header_timeout: config.read_header_timeout,
