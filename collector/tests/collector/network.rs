@@ -323,7 +323,7 @@ service:
     let answer = send(
         &channel(local(front)),
         batch.bytes().clone(),
-        Encoding::Zstd,
+        Encoding::Identity,
     )
     .await;
     assert_eq!(answer, Ok(Bytes::new()));
