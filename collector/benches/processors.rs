@@ -100,6 +100,7 @@ fn processor(kind: &str, text: &str) -> Box<dyn Processor> {
         id: ComponentId::parse(kind).expect("an id"),
         registry: Arc::new(Registry::default()),
         budget: Arc::new(Budget::of(1 << 20)),
+        authenticators: collector::authentication::Authenticators::default(),
     };
     match config.build(&context, Signal::Traces) {
         Ok(Stage::Function(processor)) => processor,

@@ -114,6 +114,7 @@ fn sender(server: &Arc<Server>, queue: Option<QueueSettings>) -> Sender {
             id: ComponentId::parse("otlp").unwrap(),
             registry: Arc::default(),
             budget: Arc::default(),
+            authenticators: crate::authentication::Authenticators::default(),
         },
         exporter: Arc::clone(server) as Arc<dyn Exporter>,
         settings: &SendingSettings { queue, retry },

@@ -37,6 +37,7 @@ fn filtered(text: &str, signal: Signal, json: &str) -> Result<(String, u64), Fai
         id: ComponentId::parse("filter/test").unwrap(),
         registry: Arc::clone(&registry),
         budget: Arc::new(Budget::of(1 << 20)),
+        authenticators: crate::authentication::Authenticators::default(),
     };
     let Ok(Stage::Function(filter)) = config.build(&context, signal) else {
         panic!("no function");

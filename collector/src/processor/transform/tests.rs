@@ -33,6 +33,7 @@ fn transformed(text: &str, signal: Signal, json: &str) -> Result<String, Failure
         id: ComponentId::parse("transform").unwrap(),
         registry: Arc::new(Registry::default()),
         budget: Arc::new(Budget::of(1 << 20)),
+        authenticators: crate::authentication::Authenticators::default(),
     };
     let Ok(Stage::Function(transform)) = config.build(&context, signal) else {
         panic!("no function");
