@@ -220,11 +220,6 @@ impl Former {
         Some(formed)
     }
 
-    /// Whether nothing is open.
-    pub(super) fn is_empty(&self) -> bool {
-        self.open.is_empty()
-    }
-
     fn forget_empty(&mut self) {
         self.open.retain(|_, open| {
             if open.pieces.is_empty() {

@@ -5,6 +5,7 @@
 //! will never take is sent again request by request, and only those that fail alone are given up.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
@@ -31,6 +32,8 @@ pub(super) struct Line {
     pub(super) send_failed: Counter,
     /// The queue on disk, when what fails stays in it.
     pub(super) durable: Option<Arc<Durable>>,
+    /// Whether an attempt failed while the collector stops.
+    pub(super) stopped_trying: AtomicBool,
 }
 
 impl Line {
@@ -57,6 +60,11 @@ impl Line {
         }
     }
 
+    /// Whether the other side was found away while the collector stops.
+    pub(super) fn has_stopped_trying(&self) -> bool {
+        self.stopped_trying.load(Ordering::Relaxed)
+    }
+
     /// Exports one batch, with retries.
     async fn attempts(&self, batch: Batch, stop: &watch::Receiver<bool>) -> Result<(), Failure> {
         let mut stop = stop.clone();
@@ -80,6 +88,7 @@ impl Line {
             if *stop.borrow() {
                 if self.durable.is_some() {
                     // It is on disk, and the next start goes on with it.
+                    self.stopped_trying.store(true, Ordering::Relaxed);
                     return Err(failure);
                 }
                 pause = pause.min(STOPPING_PAUSE);

@@ -9,11 +9,13 @@
 //! - `line`: the attempts to deliver a batch
 //! - `claim`: what a request waits for
 //! - `durable`: requests as records of a queue on disk
+//! - `gauges`: what a queue shows of itself
 //! - `settings`: `sending_queue` and `retry_on_failure`
 
 mod batching;
 mod claim;
 mod durable;
+mod gauges;
 mod graph;
 mod line;
 mod sender;

@@ -13,6 +13,7 @@
 //!   consumer is busy, and leave as soon as one is free
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use collector_otlp::Signal;
@@ -23,17 +24,24 @@ use tokio::time::{Duration, Instant, sleep_until, timeout_at};
 use super::batching::{Formed, Former, Piece};
 use super::claim::Claim;
 use super::durable::Durable;
+use super::gauges::Gauges;
 use super::line::Line;
 use super::{Batching, QueueSettings, SendingSettings, Sizer};
 use crate::batch::Batch;
 use crate::component::{Context, Exporter, Failure, Sink, Task};
-use crate::telemetry::{Counter, Gauge, item_name};
+use crate::telemetry::{Counter, item_name};
 
 /// How many batches wait between the queue on disk and the consumers: enough to keep those busy.
 const BATCHES_AHEAD: usize = 2;
 
 /// How many batches are sent at a time where whoever brings a request waits for its delivery.
 const CONSUMERS_WITHOUT_QUEUE: usize = 64;
+
+/// How long a queue on disk may take to drain while the collector stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How often it is looked at meanwhile.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How often the gauges of a queue on disk are brought up to date.
 const GAUGE_INTERVAL: Duration = Duration::from_millis(500);
@@ -85,15 +93,8 @@ struct State {
     waiting: usize,
     /// Nothing comes in any more.
     closed: bool,
-}
-
-#[derive(Default)]
-struct Gauges {
-    size: Gauge,
-    bytes: Gauge,
-    oldest: Gauge,
-    dead_letters: Gauge,
-    lost: Gauge,
+    /// Nothing will be ready any more.
+    ended: bool,
 }
 
 /// What a [`Sender`] is started with.
@@ -156,10 +157,14 @@ impl Sink for Sender {
             let shared = &self.shared;
             let mut tasks = self.tasks.lock().await;
             shared.close();
-            if shared.line.durable.is_some() {
-                // What is on disk stays there; the batches that are open are dropped unsettled.
+            if let Some(durable) = &shared.line.durable {
+                shared
+                    .drain(durable, deadline.min(Instant::now() + DRAIN_TIMEOUT))
+                    .await;
+                // What is still on disk stays there; its claims are dropped unsettled.
                 tasks.others.shutdown().await;
             }
+            shared.end();
             let consumers = &mut tasks.consumers;
             while let Ok(Some(_)) = timeout_at(deadline, consumers.join_next()).await {}
             let cut = !consumers.is_empty();
@@ -217,6 +222,7 @@ impl Shared {
             exporter,
             retry: settings.retry.clone(),
             durable,
+            stopped_trying: AtomicBool::new(false),
             context,
         };
         Self {
@@ -328,7 +334,7 @@ impl Shared {
             state.ready.push_back(formed);
             self.work.notify_one();
         }
-        if self.answer == Answer::Delivered {
+        if self.answer == Answer::Delivered || state.closed {
             self.work.notify_one();
         } else if state.former.due() != due {
             self.opened.notify_one();
@@ -365,7 +371,7 @@ impl Shared {
             {
                 let mut state = self.state();
                 let mut formed = state.ready.pop_front();
-                if formed.is_none() && self.answer == Answer::Delivered {
+                if formed.is_none() && (self.answer == Answer::Delivered || state.closed) {
                     formed = state.former.take_oldest();
                 }
                 if let Some(formed) = formed {
@@ -375,7 +381,7 @@ impl Shared {
                     self.room.notify_waiters();
                     return Some(formed);
                 }
-                if state.closed && (state.former.is_empty() || self.line.durable.is_some()) {
+                if state.ended {
                     return None;
                 }
             }
@@ -440,17 +446,7 @@ impl Shared {
         loop {
             ticks.tick().await;
             let stats = durable.stats();
-            let set = |gauge: &Gauge, value: u64| {
-                gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-            };
-            set(&self.gauges.size, self.size_on_disk(&stats));
-            set(&self.gauges.bytes, stats.disk_bytes);
-            set(
-                &self.gauges.oldest,
-                stats.oldest.map_or(0, |age| age.as_secs()),
-            );
-            set(&self.gauges.dead_letters, stats.dead_letters.weight);
-            set(&self.gauges.lost, stats.lost.weight);
+            self.gauges.show(&stats, self.size_on_disk(&stats));
         }
     }
 
@@ -489,21 +485,33 @@ impl Shared {
         Failure::retryable(format!("the sending queue of {id} is full"))
     }
 
-    /// Takes nothing more, and sends off what is open, unless it is on disk anyway.
+    /// Takes nothing more; what is open leaves as soon as a consumer is free.
     fn close(&self) {
+        self.state().closed = true;
+        self.stopping.send_replace(true);
+        self.room.notify_waiters();
+        self.work.notify_waiters();
+        self.work.notify_one();
+    }
+
+    /// Gives what is on disk the time to be delivered, for as long as the other side takes it.
+    async fn drain(&self, durable: &Durable, deadline: Instant) {
+        let is_done = || durable.stats().left.records == 0 || self.line.has_stopped_trying();
+        while !is_done() && Instant::now() < deadline {
+            self.work.notify_one();
+            tokio::time::sleep(DRAIN_INTERVAL).await;
+        }
+    }
+
+    /// Lets the consumers end.
+    fn end(&self) {
         let mut state = self.state();
-        state.closed = true;
-        if self.line.durable.is_none() {
-            while let Some(formed) = state.former.take_oldest() {
-                state.ready.push_back(formed);
-            }
-        } else {
+        state.ended = true;
+        if self.line.durable.is_some() {
             state.former = Former::default();
             state.ready.clear();
         }
         drop(state);
-        self.stopping.send_replace(true);
-        self.room.notify_waiters();
         self.work.notify_waiters();
         self.work.notify_one();
     }
@@ -532,44 +540,4 @@ impl Shared {
 
 fn stopping() -> Failure {
     Failure::retryable("the collector is stopping")
-}
-
-impl Gauges {
-    fn register(
-        context: &Context,
-        signal: Signal,
-        settings: &QueueSettings,
-        on_disk: bool,
-    ) -> Self {
-        let id = context.id.to_string();
-        let labels = [("data_type", signal.name()), ("exporter", id.as_str())];
-        let gauge = |name: &str, help| {
-            let name = format!("otelcol_exporter_queue_{name}");
-            context.registry.gauge(&name, help, &labels)
-        };
-        let capacity = gauge("capacity", "Fixed capacity of the sending queue");
-        capacity.set(i64::try_from(settings.queue_size).unwrap_or(i64::MAX));
-        let size = gauge("size", "Current size of the sending queue");
-        if !on_disk {
-            return Self {
-                size,
-                ..Self::default()
-            };
-        }
-        let most = gauge("capacity_bytes", "Bytes that the queue may take on disk");
-        most.set(i64::try_from(settings.limits.max_bytes).unwrap_or(i64::MAX));
-        Self {
-            size,
-            bytes: gauge("bytes", "Bytes that the queue takes on disk"),
-            oldest: gauge(
-                "oldest_age_seconds",
-                "Age of the oldest request that has not been delivered",
-            ),
-            dead_letters: gauge(
-                "dead_letter_items",
-                "Items that were refused for good and are kept as dead letters",
-            ),
-            lost: gauge("lost_items", "Items in records that the disk has damaged"),
-        }
-    }
 }

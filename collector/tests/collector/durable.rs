@@ -164,6 +164,24 @@ fn bytes_below(folder: &std::path::Path) -> u64 {
 }
 
 #[tokio::test]
+async fn a_signal_delivers_what_waits_for_its_batch() {
+    let folder = folder();
+    let (queue, out) = (folder.path().join("queue"), folder.path().join("out.jsonl"));
+    let ports = Ports::new();
+    let yaml = gateway(&ports, &queue, "").replace("timeout: 1s, send", "timeout: 600s, send");
+    let first = write(folder.path(), "gateway.yaml", &yaml);
+    let last = write(folder.path(), "target.yaml", &target(ports.target, &out));
+    let mut storage = Collector::start(&last).await;
+    let mut gateway = Collector::start(&first).await;
+    let expected = send(&ports, 0..140).await;
+    gateway.terminate();
+    assert_eq!(gateway.wait().await, Some(0));
+    storage.terminate();
+    assert_eq!(storage.wait().await, Some(0));
+    assert_eq!(span_names(&out), expected);
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_and_keeps_what_it_has() {
     let folder = folder();
     let (queue, out) = (folder.path().join("queue"), folder.path().join("out.jsonl"));
