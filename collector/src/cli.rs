@@ -3,6 +3,8 @@
 //! In: arguments. Out: an exit code; text on stdout only for what was asked.
 //! Invariant: 0 is success, 1 a configuration or start that failed, 2 wrong usage.
 
+mod queue;
+
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -52,6 +54,7 @@ enum Command {
     },
     /// Lists the components in this binary.
     Components,
+    Queue(queue::Arguments),
 }
 
 /// Why the program ends with an error.
@@ -64,6 +67,8 @@ enum Failure {
     Invalid(String),
     #[error(transparent)]
     Start(#[from] crate::component::StartError),
+    #[error(transparent)]
+    Queue(#[from] queue::Failure),
     #[error("the runtime failed: {0}")]
     Runtime(#[from] io::Error),
 }
@@ -88,6 +93,9 @@ pub fn run() -> ExitCode {
 fn dispatch(arguments: &Arguments) -> Result<(), Failure> {
     if matches!(arguments.command, Some(Command::Components)) {
         return Ok(list_components(&mut io::stdout())?);
+    }
+    if let Some(Command::Queue(command)) = &arguments.command {
+        return Ok(queue::run(command, &mut io::stdout())?);
     }
     if arguments.config.is_empty() {
         return Err(Failure::NoConfig);
