@@ -245,8 +245,9 @@ async fn dead_letters_are_listed_inspected_and_put_back() {
     for number in 0..3 {
         let delivery = next(&queue).await;
         assert_eq!(delivery.record, record(number, 100));
-        let set_aside = queue.set_aside(delivery.receipt, &delivery.record, "refused for good");
+        let set_aside = queue.set_aside(&delivery.record, "refused for good");
         set_aside.await.expect("room");
+        queue.ack(delivery.receipt);
     }
     let files: Arc<dyn crate::Files> = Arc::new(Disk);
     let listed = || offline::list(&Disk, folder.path()).expect("a folder");
