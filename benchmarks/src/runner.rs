@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::load::{self, Outcome, Pace, Plan, Prepared};
 use crate::result::{Cell, Idle, Measurement, Ran, Results};
-use crate::row::{ROWS, Row};
+use crate::row::{ROWS, Row, Work};
 use crate::sink::{Sink, Totals};
 use crate::subject::{CannotRun, Name, Programs};
 use crate::wire::Protocol;
@@ -27,6 +27,9 @@ const REQUESTS: usize = 16;
 /// Shares of the slowest subject's saturation that are offered to all.
 const HALF: f64 = 0.5;
 const NINETY: f64 = 0.9;
+
+/// After how long without anything coming out there is nothing left to come.
+const STALLED: Duration = Duration::from_secs(2);
 
 /// How long a connection may settle before memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -135,6 +138,19 @@ impl Bench<'_> {
         items as f64 / self.requests.len() as f64
     }
 
+    /// Waits until this many items have come out, as long as they come.
+    async fn drain(&self, items: u64) {
+        let mut seen = self.sink.totals().items;
+        while seen < items {
+            sleep(STALLED).await;
+            let now = self.sink.totals().items;
+            if now == seen {
+                return;
+            }
+            seen = now;
+        }
+    }
+
     async fn measure(
         &self,
         name: Name,
@@ -164,6 +180,11 @@ impl Bench<'_> {
         let warm_up = load::run(&plan, pace, WARM_UP).await?;
         let outcome = load::run(&plan, pace, self.suite.duration).await?;
         let loaded = begun.elapsed();
+        if row.work == Work::Durable {
+            // What is on the disk stays there on SIGTERM, and has to be sent on before it.
+            let accepted = warm_up.accepted_items + outcome.accepted_items;
+            self.drain(at_start.items + accepted).await;
+        }
         let peak_kib = running.memory_kib("VmHWM")?;
         let cpu = running.finish().await? - idle_cpu;
         let mut measured = Measurement {
