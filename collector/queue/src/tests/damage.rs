@@ -275,3 +275,53 @@ fn opens_whatever_the_files_hold() {
         }
     }
 }
+
+/// A file of ones with a hole that cannot be read.
+struct Holed(std::ops::Range<u64>);
+
+impl crate::File for Holed {
+    fn read_at(&self, into: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        if offset < self.0.end && self.0.start < offset + into.len() as u64 {
+            return Err(std::io::Error::from_raw_os_error(5));
+        }
+        into.fill(1);
+        Ok(into.len())
+    }
+
+    fn write_vectored_at(&self, _: &[std::io::IoSlice<'_>], _: u64) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync_data(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn set_len(&self, _: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn size(&self) -> std::io::Result<u64> {
+        Ok(1 << 20)
+    }
+}
+
+#[test]
+fn a_bad_sector_is_read_around_and_a_disk_that_is_gone_is_not() {
+    let read = |hole| {
+        let file: std::sync::Arc<dyn crate::File> = std::sync::Arc::new(Holed(hole));
+        let mut bytes = vec![7; 20_000];
+        let file = crate::salvage::Salvaged(file);
+        crate::File::read_at(&file, &mut bytes, 100).map(|read| (read, bytes))
+    };
+    let (len, bytes) = read(5000..5001).expect("it is read around");
+    assert_eq!(len, 20_000);
+    // The block from 4096 to 8192, seen from offset 100.
+    let is_given_up = |at: usize| (4096 - 100..8192 - 100).contains(&at);
+    assert!(
+        bytes
+            .iter()
+            .enumerate()
+            .all(|(at, byte)| *byte == u8::from(!is_given_up(at)))
+    );
+    assert!(read(0..1 << 20).is_err(), "nothing can be read");
+}
