@@ -78,7 +78,7 @@ pub struct Lease {
 
 /// A lease that several may hold: it ends when the last of them drops it.
 #[derive(Clone, Default)]
-pub struct Reservation(Option<Arc<Vec<Lease>>>);
+pub struct Reservation(Option<Arc<Lease>>);
 
 impl Default for Budget {
     /// A part of the memory that this process may use.
@@ -282,7 +282,7 @@ impl Lease {
 
     /// Lets several hold it.
     pub fn share(self) -> Reservation {
-        Reservation(Some(Arc::new(vec![self])))
+        Reservation(Some(Arc::new(self)))
     }
 }
 
@@ -325,43 +325,9 @@ impl Drop for Waiting {
 }
 
 impl Reservation {
-    /// One reservation that holds all of these, for telemetry that was merged.
-    pub fn join(all: impl IntoIterator<Item = Self>) -> Self {
-        let mut leases = Vec::new();
-        let mut shared = Vec::new();
-        for reservation in all {
-            match reservation.0.map(Arc::try_unwrap) {
-                Some(Ok(own)) => leases.extend(own),
-                Some(Err(others)) => shared.push(others),
-                None => {}
-            }
-        }
-        // Those that somebody else holds too are kept for as long as either needs them.
-        match (leases.is_empty(), shared.pop()) {
-            (true, None) => Self::default(),
-            (true, Some(last)) if shared.is_empty() => Self(Some(last)),
-            (_, last) => {
-                let Some(account) = leases
-                    .first()
-                    .or(last.as_ref().and_then(|held| held.first()))
-                    .map(|lease| Arc::clone(&lease.account))
-                else {
-                    return Self::default();
-                };
-                // Counted twice while the other holder keeps it: too much rather than too little.
-                let bytes = last.iter().chain(&shared).flat_map(|held| held.iter());
-                let mut copy = account.lease();
-                copy.charge(bytes.map(Lease::bytes).sum());
-                leases.push(copy);
-                Self(Some(Arc::new(leases)))
-            }
-        }
-    }
-
     /// The bytes that are held.
     pub fn bytes(&self) -> usize {
-        let leases = self.0.iter().flat_map(|leases| leases.iter());
-        leases.map(Lease::bytes).sum()
+        self.0.as_deref().map_or(0, Lease::bytes)
     }
 }
 
@@ -446,25 +412,6 @@ mod tests {
         let given_up = tokio::time::timeout(Duration::from_millis(1), second.grow(5)).await;
         assert!(given_up.is_err());
         drop(first);
-        assert_eq!(budget.used(), 0);
-    }
-
-    #[tokio::test]
-    async fn joined_reservations_count_all() {
-        let budget = budget();
-        let account = budget.account();
-        let mut leases = Vec::new();
-        for _ in 0..3 {
-            let mut lease = account.lease();
-            lease.grow(10).await.unwrap();
-            leases.push(lease.share());
-        }
-        let other = leases[0].clone();
-        let joined = Reservation::join(leases);
-        assert_eq!(joined.bytes(), 30);
-        drop(other);
-        assert_eq!(budget.used(), 30);
-        drop(joined);
         assert_eq!(budget.used(), 0);
     }
 }

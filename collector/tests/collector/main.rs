@@ -13,3 +13,4 @@ mod harness;
 mod network;
 mod own_telemetry;
 mod startup;
+mod trust;
