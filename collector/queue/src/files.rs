@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::fs;
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -54,6 +54,8 @@ pub trait Files: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes a folder that is empty.
+    fn remove_folder(&self, folder: &Path) -> io::Result<()>;
     /// The entries of a folder, in no order.
     fn list(&self, folder: &Path) -> io::Result<Vec<Entry>>;
     /// Makes the entries of a folder durable.
@@ -109,6 +111,10 @@ impl Files for Disk {
         fs::remove_file(path)
     }
 
+    fn remove_folder(&self, folder: &Path) -> io::Result<()> {
+        fs::remove_dir(folder)
+    }
+
     fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(folder)? {
@@ -131,6 +137,8 @@ impl Files for Disk {
         // A read-only file system still says who has a lock that was made before.
         let file = options.open(path).or_else(|_| fs::File::open(path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // Whoever had it has taken the file away, with the folder of an empty queue.
+            Ok(()) if !is_still_at(&file, path) => Ok(None),
             Ok(()) => {
                 let owner = format!("{}\n", std::process::id());
                 // Who has it is written for people; the lock holds without it.
@@ -160,6 +168,13 @@ impl Files for Disk {
             total: found.f_blocks.saturating_mul(found.f_frsize),
         })
     }
+}
+
+/// Whether a path leads to this open file.
+fn is_still_at(file: &fs::File, path: &Path) -> bool {
+    let here = fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    let open = file.metadata().map(|found| (found.dev(), found.ino()));
+    here.is_ok_and(|here| open.is_ok_and(|open| here == open))
 }
 
 impl File for fs::File {

@@ -17,7 +17,7 @@ use crate::error::{AppendError, OpenError};
 use crate::files::{Files, Lock};
 use crate::ledger::{Shared, micros};
 use crate::reader::Reader;
-use crate::recover::{recover, set_aside_before};
+use crate::recover::{IDENTITY, recover, set_aside_before};
 use crate::writer::{Bounds, Writer};
 use crate::{
     Amount, Delivery, Loss, Notice, Observer, Opened, Options, Overflow, READY_BYTES, Receipt,
@@ -411,7 +411,31 @@ impl WriterThread {
     fn close(&mut self) {
         self.writer.close();
         self.dead.close();
+        self.leave_nothing();
         self.lock = None;
+    }
+
+    /// Takes the folder away when nothing is in it: a queue that was drained leaves no trace.
+    fn leave_nothing(&self) {
+        let (files, folder, letters) = (&self.writer.files, &self.writer.folder, &self.dead.folder);
+        let holds_only = |folder: &Path, names: &[&str]| {
+            let entries = files.list(folder);
+            entries.is_ok_and(|found| found.iter().all(|e| names.contains(&e.name.as_str())))
+        };
+        if !holds_only(letters, &[IDENTITY]) || !holds_only(folder, &[IDENTITY, LOCK, DEAD_LETTERS])
+        {
+            return;
+        }
+        // Segments must be gone for good before the identity without which they are foreign.
+        if files.sync_folder(letters).is_err() || files.sync_folder(folder).is_err() {
+            return;
+        }
+        // Whatever stays is an empty queue, and the next start uses it.
+        let _ = files.remove(&letters.join(IDENTITY));
+        let _ = files.remove_folder(letters);
+        let _ = files.remove(&folder.join(IDENTITY));
+        let _ = files.remove(&folder.join(LOCK));
+        let _ = files.remove_folder(folder);
     }
 }
 

@@ -25,7 +25,7 @@ use crate::writer::{Bounds, Writer, segment_path};
 use crate::{Amount, Loss, Opened, SetAside};
 
 /// The file with the queue's identity.
-const IDENTITY: &str = "queue";
+pub(crate) const IDENTITY: &str = "queue";
 
 /// How much of an unconfirmed end is written again at once.
 const REWRITE_CHUNK_BYTES: usize = 1 << 20;

@@ -90,6 +90,7 @@ async fn hands_out_what_was_appended_in_order() {
     until(|| queue.stats().disk_bytes == 0).await;
     assert_eq!(names(folder.path()), ["dead-letter", "lock", "queue"]);
     queue.close().await;
+    assert!(!folder.path().exists(), "an empty queue leaves no trace");
     assert!(queue.next().await.is_none());
     assert!(matches!(
         queue.append(record(0, 8)).await,

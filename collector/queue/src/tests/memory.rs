@@ -304,6 +304,10 @@ impl Files for Memory {
         Ok(())
     }
 
+    fn remove_folder(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {
         let mut state = self.state();
         state.call(0)?;
