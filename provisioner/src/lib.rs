@@ -13,6 +13,7 @@ pub mod cli;
 pub mod document;
 pub mod error;
 pub mod fleet;
+pub mod graph;
 pub mod host;
 pub mod inventory;
 pub mod lab;

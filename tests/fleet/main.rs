@@ -13,6 +13,7 @@ mod disks;
 mod failure;
 mod kinds;
 mod main_job;
+mod newcomer;
 mod refusal;
 mod secrets;
 mod telemetry;
@@ -43,6 +44,7 @@ fn tests() -> Vec<Test> {
         disks::TESTS,
         accounts::TESTS,
         secrets::TESTS,
+        newcomer::TESTS,
         command_line::TESTS,
         // It empties the hosts, so it comes last.
         destroy::TESTS,

@@ -7,11 +7,16 @@ mod apply;
 mod completions;
 mod context;
 mod destroy;
+mod graph;
+mod init;
 mod inventory;
 mod lab;
+mod man;
 mod plan;
+mod schema;
 mod secret;
 mod status;
+mod trust;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -49,6 +54,8 @@ fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a project for machines that are there already, as a starting point
+    Init(init::InitArgs),
     /// Bring every host of an environment to what its playbook says
     Apply(apply::ApplyArgs),
     /// Show what `apply` would do (exit 0: nothing, 2: changes, 1: error)
@@ -63,9 +70,17 @@ enum Command {
     /// Make and remove throw-away hosts on this machine
     #[command(subcommand)]
     Lab(lab::LabCommand),
+    /// Show the host keys of machines, and pin them in the inventory
+    Trust(trust::TrustArgs),
     /// Keep secrets in files that live in git, encrypted
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Draw the groups, hosts, ports and data paths of an environment
+    Graph(graph::GraphArgs),
+    /// Print the JSON Schema of a kind of file, for editors
+    Schema(schema::SchemaArgs),
+    /// Write manual pages
+    Man(man::ManArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -178,8 +193,12 @@ impl Command {
             Self::Destroy(args) => args.output(),
             Self::Inventory(command) => command.output(),
             Self::Lab(command) => command.output(),
+            Self::Init(args) => args.output(),
+            Self::Trust(args) => args.output(),
             Self::Secret(command) => command.output(),
-            Self::Completions(_) => OutputFormat::Text,
+            Self::Graph(_) | Self::Schema(_) | Self::Man(_) | Self::Completions(_) => {
+                OutputFormat::Text
+            }
         }
     }
 }
@@ -192,7 +211,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Destroy(args) => block_on(destroy::run(args)),
         Command::Inventory(command) => inventory::run(command),
         Command::Lab(command) => lab::run(command),
+        Command::Init(args) => init::run(args),
+        Command::Trust(args) => block_on(trust::run(args)),
         Command::Secret(command) => secret::run(command),
+        Command::Graph(args) => graph::run(&args),
+        Command::Man(args) => man::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),
     }
 }

@@ -7,6 +7,7 @@
 mod diagnostic;
 mod replace;
 mod section;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -14,6 +15,9 @@ mod value;
 pub use diagnostic::{Diagnostic, Diagnostics, Location, Source, suggestion};
 pub use replace::replace_file;
 pub use section::{Entry, Section};
+pub use shape::Shape;
+#[cfg(test)]
+pub(crate) use shape::asked_of_document;
 pub use value::{ByteSize, Duration, Name, to_json};
 
 use std::path::Path;

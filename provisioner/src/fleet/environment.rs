@@ -65,7 +65,7 @@ impl Environment {
         })
     }
 
-    fn from_section(name: Name, section: Section<'_>) -> Self {
+    pub(crate) fn from_section(name: Name, section: Section<'_>) -> Self {
         let start = section.location();
         let inventories = parse_inventories(&section);
         let tier = section.require_string("tier");
@@ -91,12 +91,10 @@ impl Environment {
 }
 
 fn parse_inventories(section: &Section<'_>) -> Vec<Entry<Name>> {
-    if !section.has("inventories") {
-        section.error(
-            "`inventories` is missing",
-            Some("inventories = [\"on-prem\"] reads inventories/on-prem.toml".to_owned()),
-        );
-    }
+    section.require(
+        "inventories",
+        Some("inventories = [\"on-prem\"] reads inventories/on-prem.toml"),
+    );
     let mut inventories: Vec<Entry<Name>> = Vec::new();
     for entry in section
         .strings("inventories")

@@ -11,6 +11,7 @@ mod tier;
 pub use environment::{ArtifactOrigin, ArtifactSource, Environment};
 pub use project::Project;
 pub use settings::{Override, dotted_keys, merge};
+pub(crate) use tier::read_tiers;
 pub use tier::{Role, Tier, parse_tiers};
 
 use std::collections::BTreeMap;

@@ -65,21 +65,23 @@ pub struct Role {
 
 /// Reads all tiers.
 pub fn parse_tiers(source: &Arc<Source>, diagnostics: &Diagnostics) -> BTreeMap<Name, Tier> {
-    with_document(source, diagnostics, |section| {
-        let mut tiers = BTreeMap::new();
-        for key in section.keys() {
-            let Some(child) = section.section(&key.value) else {
-                continue;
-            };
-            match key.value.parse::<Name>() {
-                Ok(name) => {
-                    tiers.insert(name.clone(), parse_tier(name, child));
-                }
-                Err(message) => section.error_at(&key.location, message, None),
+    with_document(source, diagnostics, |section| read_tiers(&section))
+}
+
+pub(crate) fn read_tiers(section: &Section<'_>) -> BTreeMap<Name, Tier> {
+    let mut tiers = BTreeMap::new();
+    for key in section.keys() {
+        let Some(child) = section.section(&key.value) else {
+            continue;
+        };
+        match key.value.parse::<Name>() {
+            Ok(name) => {
+                tiers.insert(name.clone(), parse_tier(name, child));
             }
+            Err(message) => section.error_at(&key.location, message, None),
         }
-        tiers
-    })
+    }
+    tiers
 }
 
 /// What is wrong is in the diagnostics; the rest is returned all the same, so that what refers to
@@ -116,9 +118,7 @@ fn parse_tier(name: Name, section: Section<'_>) -> Tier {
 fn parse_role(section: Section<'_>) -> Role {
     let instances = require_integer(&section, "instances");
     let cpus = require_integer(&section, "cpus");
-    if !section.has("memory") {
-        section.error("`memory` is missing", None);
-    }
+    section.require("memory", None);
     let memory = section.parse::<ByteSize>("memory").map(|entry| entry.value);
     let disk = section.parse::<ByteSize>("disk").map(|entry| entry.value);
     let mut instance_types = BTreeMap::new();
@@ -150,9 +150,7 @@ fn parse_role(section: Section<'_>) -> Role {
 
 /// A figure; 0 where it is missing, which is in the diagnostics.
 fn require_integer(section: &Section<'_>, key: &str) -> i64 {
-    if !section.has(key) {
-        section.error(format!("`{key}` is missing"), None);
-    }
+    section.require(key, None);
     section
         .integer(key, 0..=i64::MAX)
         .map_or(0, |entry| entry.value)

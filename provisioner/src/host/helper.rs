@@ -33,7 +33,7 @@ pub struct Helper {
 }
 
 /// All helpers that are shipped beside `provision`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Helpers {
     list: Arc<Vec<Helper>>,
 }

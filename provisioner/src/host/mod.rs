@@ -10,6 +10,7 @@ mod fake;
 mod helper;
 mod launch;
 mod local;
+mod scan;
 mod ssh;
 
 pub use conversation::{Conversation, Transport};

@@ -63,7 +63,7 @@ impl SshAgent {
         }
     }
 
-    fn config(&self) -> PathBuf {
+    pub(super) fn config(&self) -> PathBuf {
         self.folder.path().join("config")
     }
 }
@@ -132,7 +132,7 @@ impl SshHost {
     }
 
     /// OpenSSH's words as an error with a way out.
-    fn explain(&self, words: &str) -> Error {
+    pub(super) fn explain(&self, words: &str) -> Error {
         let Endpoint {
             name,
             address,
@@ -152,7 +152,7 @@ impl SshHost {
             (
                 "shows a host key that is not known",
                 format!(
-                    "compare it on the machine (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`), then pin it at {described_at}: hosts.{name} = {{ host_key = \"ssh-ed25519 AAAA…\" }}"
+                    "`provision trust {name} --env …` shows it and pins it at {described_at}, once you have compared it on the machine"
                 ),
             )
         } else if has("Permission denied") {

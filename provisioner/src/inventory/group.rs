@@ -136,9 +136,7 @@ fn parse_volumes(section: &Section<'_>, diagnostics: &Diagnostics) -> BTreeMap<N
 
 fn parse_volume(name: Name, location: Location, section: Section<'_>) -> Option<Volume> {
     let size = section.parse::<ByteSize>("size");
-    if !section.has("size") {
-        section.error(format!("volume `{name}` has no `size`"), None);
-    }
+    section.require("size", None);
     let filesystem = section.choice("filesystem", &[("ext4", "ext4"), ("xfs", "xfs")]);
     let mount = section.require_string("mount");
     if let Some(mount) = mount.as_ref().filter(|mount| !is_mount_point(&mount.value)) {

@@ -5,10 +5,12 @@
 
 mod group;
 mod host;
+mod pin;
 mod provider;
 
 pub use group::{Group, Volume};
 pub use host::{Become, Host, SshSettings, VolumeIdentity};
+pub use pin::pin_host_key;
 pub use provider::{CloudSettings, LabSettings, LabUser, Provider};
 
 use std::collections::BTreeMap;
@@ -38,7 +40,11 @@ impl Inventory {
         })
     }
 
-    fn from_section(name: Name, section: Section<'_>, diagnostics: &Diagnostics) -> Option<Self> {
+    pub(crate) fn from_section(
+        name: Name,
+        section: Section<'_>,
+        diagnostics: &Diagnostics,
+    ) -> Option<Self> {
         let provider = Provider::parse(&section);
         let ssh = SshSettings::parse(section.section("ssh"), &SshSettings::default());
         let mut hosts = BTreeMap::new();
@@ -58,6 +64,10 @@ impl Inventory {
             }
         }
         let mut groups = BTreeMap::new();
+        section.require(
+            "groups",
+            Some("every host belongs to a group: [groups.gateways.hosts]"),
+        );
         if let Some(table) = section.section("groups") {
             for key in table.keys() {
                 let Some(child) = table.section(&key.value) else {
@@ -69,11 +79,6 @@ impl Inventory {
                 let group = Group::parse(name.clone(), child, &ssh, &mut hosts, diagnostics);
                 groups.insert(name, group);
             }
-        } else if !section.has("groups") {
-            section.error(
-                "`groups` is missing",
-                Some("every host belongs to a group: [groups.gateways.hosts]".to_owned()),
-            );
         }
         check_membership(&hosts, &groups, diagnostics);
         let sized_by_tier = matches!(provider, Some(Provider::Cloud(_)) | None);

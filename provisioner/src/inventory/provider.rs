@@ -95,12 +95,7 @@ impl Provider {
 
     pub(super) fn parse(section: &Section<'_>) -> Option<Self> {
         let words = ["on-prem", "lab", "aws", "gcp", "azure"].map(|word| (word, word));
-        if !section.has("provider") {
-            section.error(
-                "`provider` is missing",
-                Some("one of on-prem, aws, gcp, azure and lab".to_owned()),
-            );
-        }
+        section.require("provider", Some("one of on-prem, aws, gcp, azure and lab"));
         let kind = section.choice("provider", &words)?;
         if let Some(schema) = CLOUDS.iter().find(|schema| schema.kind == kind) {
             return Some(Self::Cloud(parse_cloud(schema, section)));
@@ -160,9 +155,7 @@ fn parse_cloud(schema: &CloudSchema, section: &Section<'_>) -> CloudSettings {
 }
 
 fn parse_lab(section: Section<'_>) -> Option<LabSettings> {
-    if !section.has("name") {
-        section.error("the lab has no `name`", None);
-    }
+    section.require("name", None);
     let name = section.parse::<Name>("name");
     let subnet = match section.string("subnet") {
         None => Some(Ipv4Addr::new(10, 77, 0, 0)),

@@ -92,7 +92,7 @@ impl Playbook {
     }
 }
 
-fn parse(section: Section<'_>) -> (Vec<Entry<String>>, Vec<Play>) {
+pub(crate) fn parse(section: Section<'_>) -> (Vec<Entry<String>>, Vec<Play>) {
     let includes = section.strings("include");
     let plays = section
         .sections("play")

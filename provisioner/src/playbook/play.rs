@@ -219,24 +219,23 @@ fn parse_health(section: Section<'_>) -> Option<Health> {
 
 fn parse_resource(section: Section<'_>) -> Option<PlannedResource> {
     let location = section.location();
-    let keys = section.keys();
-    let [key] = keys.as_slice() else {
-        section.error(
-            "a resource has exactly one kind",
-            Some("[[play.resource]] file = { path = \"/etc/motd\", content = \"…\" }".to_owned()),
-        );
-        return None;
+    let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+    let name = match section.one_key(&names) {
+        Ok(name) => name,
+        Err(Some(key)) => {
+            let hint = suggestion(&key.value, names);
+            let message = format!("unknown kind of resource `{}`", key.value);
+            section.error_at(&key.location, message, hint);
+            return None;
+        }
+        Err(None) => {
+            let hint = "[[play.resource]] file = { path = \"/etc/motd\", content = \"…\" }";
+            section.error("a resource has exactly one kind", Some(hint.to_owned()));
+            return None;
+        }
     };
-    let Some(kind) = KINDS.iter().find(|kind| kind.name == key.value) else {
-        let hint = suggestion(&key.value, KINDS.iter().map(|kind| kind.name));
-        section.error_at(
-            &key.location,
-            format!("unknown kind of resource `{}`", key.value),
-            hint,
-        );
-        return None;
-    };
-    let body = section.section(&key.value)?;
+    let kind = KINDS.iter().find(|kind| kind.name == name)?;
+    let body = section.section(&name)?;
     let spec = (kind.parse)(&body);
     body.finish();
     Some(PlannedResource {

@@ -113,6 +113,11 @@ pub trait Resource: Debug + Send + Sync {
     /// Kind and name, for instance `file /etc/motd`; unique on a host.
     fn id(&self) -> &str;
 
+    /// The text that it puts on the host, where it is one.
+    fn text(&self) -> Option<&str> {
+        None
+    }
+
     /// What must be known to decide.
     fn queries(&self) -> Vec<Query>;
 

@@ -3,6 +3,9 @@
 //! Goes in: the program that was built with this test. Comes out: a verdict per module. Invariant:
 //! no file outside a temporary folder is read or written, the home folder's among them.
 
+mod from_ansible;
+mod init;
+mod pages;
 mod secret;
 
 use std::fs;
@@ -30,12 +33,8 @@ impl Folder {
             .status()
             .expect("cp");
         assert!(status.success());
-        // The collector need not be built for tests of the command line.
         for name in ["development", "staging", "production"] {
-            let file = format!("environments/{name}.toml");
-            let text = folder.read(&file);
-            let stub = text.replace("program = \"collector\"", "path = \"/bin/true\"");
-            folder.write(&file, &stub);
+            folder.use_a_stub(&format!("environments/{name}.toml"));
         }
         folder
     }
@@ -45,6 +44,14 @@ impl Folder {
         fs::create_dir(folder.path().join("project")).expect("it works");
         fs::create_dir(folder.path().join("home")).expect("it works");
         Self { folder }
+    }
+
+    /// The collector need not be built for tests of the command line.
+    fn use_a_stub(&self, environment: &str) {
+        let text = self.read(environment);
+        let stub = text.replace("program = \"collector\"", "path = \"/bin/true\"");
+        assert_ne!(text, stub);
+        self.write(environment, &stub);
     }
 
     fn project(&self) -> PathBuf {

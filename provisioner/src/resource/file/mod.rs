@@ -111,6 +111,10 @@ impl Resource for FileResource {
         &self.id
     }
 
+    fn text(&self) -> Option<&str> {
+        self.file.content.text()
+    }
+
     fn queries(&self) -> Vec<Query> {
         vec![self.file.query()]
     }

@@ -1,0 +1,195 @@
+//! What an editor says about a key.
+//!
+//! Goes in: a kind of file and the dotted path of a key. Comes out: a line about it. Invariant:
+//! every row is about a key that a reader asks for, which a test holds.
+
+use super::SchemaKind;
+use crate::resource::KINDS;
+
+/// Kind of file, path (`*` is a name, `[]` an element of a list), and what it is.
+pub(super) const WORDS: &[(SchemaKind, &str, &str)] = &[
+    (
+        SchemaKind::Inventory,
+        "provider",
+        "Who provides the machines.",
+    ),
+    (
+        SchemaKind::Inventory,
+        "ssh",
+        "How all hosts are reached; a group or a host may have its own. What is left out is as in ~/.ssh/config.",
+    ),
+    (
+        SchemaKind::Inventory,
+        "ssh.become",
+        "`auto` uses sudo unless the account is root, `never` uses none.",
+    ),
+    (
+        SchemaKind::Inventory,
+        "ssh.sudo_password",
+        "The name of a secret that holds the password that sudo asks for.",
+    ),
+    (SchemaKind::Inventory, "ssh.jump", "A host to jump through."),
+    (SchemaKind::Inventory, "ssh.identity", "A private key file."),
+    (
+        SchemaKind::Inventory,
+        "groups",
+        "Hosts that shall be alike. Every host belongs to a group.",
+    ),
+    (
+        SchemaKind::Inventory,
+        "groups.*.role",
+        "The role of the tier that sizes these hosts.",
+    ),
+    (
+        SchemaKind::Inventory,
+        "groups.*.count",
+        "So many hosts, which a cloud makes.",
+    ),
+    (
+        SchemaKind::Inventory,
+        "groups.*.settings",
+        "Variables of templates for these hosts.",
+    ),
+    (
+        SchemaKind::Inventory,
+        "groups.*.hosts",
+        "The hosts with their tables, or the names of hosts that are described elsewhere.",
+    ),
+    (
+        SchemaKind::Inventory,
+        "groups.*.hosts.*.address",
+        "An IP address or a DNS name.",
+    ),
+    (
+        SchemaKind::Inventory,
+        "groups.*.hosts.*.host_key",
+        "The public key that its sshd shows; `provision trust` writes it.",
+    ),
+    (
+        SchemaKind::Inventory,
+        "groups.*.hosts.*.local",
+        "It is this machine; no SSH is needed.",
+    ),
+    (
+        SchemaKind::Inventory,
+        "groups.*.hosts.*.volumes",
+        "What identifies the volumes of the group on this host.",
+    ),
+    (
+        SchemaKind::Inventory,
+        "groups.*.volumes",
+        "Volumes that each host of the group has.",
+    ),
+    (
+        SchemaKind::Inventory,
+        "groups.*.volumes.*.size",
+        "A disk of another size (beyond 2 %) is refused.",
+    ),
+    (
+        SchemaKind::Environment,
+        "inventories",
+        "Files of inventories/; several are one fleet.",
+    ),
+    (
+        SchemaKind::Environment,
+        "tier",
+        "A table of environments/tiers.toml.",
+    ),
+    (
+        SchemaKind::Environment,
+        "playbook",
+        "A file of playbooks/; `site` without.",
+    ),
+    (
+        SchemaKind::Environment,
+        "settings",
+        "Variables of templates.",
+    ),
+    (
+        SchemaKind::Environment,
+        "artifacts",
+        "Programs and archives that plays name.",
+    ),
+    (
+        SchemaKind::Environment,
+        "artifacts.*.program",
+        "A program that is shipped beside provision.",
+    ),
+    (
+        SchemaKind::Environment,
+        "artifacts.*.path",
+        "A file, relative to the project; {arch} stands for the host's machine.",
+    ),
+    (
+        SchemaKind::Environment,
+        "artifacts.*.url",
+        "An address that is fetched once and checked by its sha256.",
+    ),
+    (
+        SchemaKind::Environment,
+        "secrets",
+        "Where secrets come from.",
+    ),
+    (
+        SchemaKind::Environment,
+        "secrets.file",
+        "The file with encrypted secrets, relative to the project; `provision secret set` makes it.",
+    ),
+    (
+        SchemaKind::Environment,
+        "secrets.*.env",
+        "An environment variable that holds the secret.",
+    ),
+    (
+        SchemaKind::Environment,
+        "secrets.*.command",
+        "A program, with its arguments, that prints the secret.",
+    ),
+    (
+        SchemaKind::Playbook,
+        "include",
+        "Other playbooks, before the plays of this one.",
+    ),
+    (
+        SchemaKind::Playbook,
+        "play[].hosts",
+        "The group that this play is for.",
+    ),
+    (
+        SchemaKind::Playbook,
+        "play[].serial",
+        "The sizes of batches, as numbers of hosts or shares such as \"50%\"; the last one repeats.",
+    ),
+    (
+        SchemaKind::Playbook,
+        "play[].max_fail",
+        "More failed hosts than this stop the run.",
+    ),
+    (
+        SchemaKind::Playbook,
+        "play[].health",
+        "What must be healthy on a host before the next batch is begun.",
+    ),
+    (
+        SchemaKind::Playbook,
+        "play[].resource",
+        "What the hosts shall be, in this order.",
+    ),
+    (SchemaKind::Tiers, "*.roles", "The size of each role."),
+    (
+        SchemaKind::Secrets,
+        "recipients",
+        "The public keys of those who can read the secrets.",
+    ),
+];
+
+/// The line about a key, where there is one.
+pub(super) fn about(kind: SchemaKind, path: &str) -> Option<String> {
+    let row = WORDS.iter().find(|row| row.0 == kind && row.1 == path);
+    if let Some((_, _, words)) = row {
+        return Some((*words).to_owned());
+    }
+    let name = path.strip_prefix("play[].resource[].")?;
+    let kind = KINDS.iter().find(|kind| kind.name == name)?;
+    Some(kind.summary.to_owned())
+}

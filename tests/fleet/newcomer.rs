@@ -1,0 +1,179 @@
+//! From nothing to a rollout on two hosts that are known by address and key alone.
+
+use std::fs;
+
+use fleet_tests::{Lab, Output, Project, Requirement};
+
+use crate::Test;
+
+pub(crate) const TESTS: &[Test] = &[Test {
+    name: "newcomer::two_hosts_known_by_address_and_key_get_to_a_rollout",
+    needs: &[Requirement::Root],
+    run: two_hosts_known_by_address_and_key_get_to_a_rollout,
+}];
+
+const INVENTORY: &str = r#"
+provider = "lab"
+
+[lab]
+name = "NAME"
+
+[groups.storage]
+role = "storage"
+hosts.first = { address = "10.77.0.11" }
+hosts.second = { address = "10.77.0.12" }
+"#;
+
+const ADDRESSES: [&str; 2] = ["10.77.0.11", "10.77.0.12"];
+
+/// Of no machine.
+const OTHER_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+
+/// Somebody with an empty folder, in the network of the hosts.
+struct Newcomer {
+    lab: Lab,
+    folder: tempfile::TempDir,
+}
+
+impl Newcomer {
+    fn provision(&self, arguments: &[&str]) -> Output {
+        let program = Project::programs().join("provision");
+        let program = program.to_str().expect("a path");
+        let folder = self.folder.path().to_str().expect("a path");
+        let all = [&[program], arguments, &["--project", folder]].concat();
+        Output::of(&mut self.lab.exec(&all))
+    }
+
+    fn inventory(&self) -> String {
+        let path = self.folder.path().join("inventories/on-prem.toml");
+        fs::read_to_string(path).expect("an inventory")
+    }
+}
+
+fn two_hosts_known_by_address_and_key_get_to_a_rollout(_: &Lab) {
+    let newcomer = arrive();
+    let state = newcomer.lab.state();
+    let identity = state["identity"].as_str().expect("a key");
+    let login = ["--user", "root", "--identity", identity];
+    let _ = newcomer
+        .provision(&[&["init"], &ADDRESSES[..], &login].concat())
+        .success()
+        .says(&["provision trust --env production"]);
+    let plan = ["plan", "--env", "production"];
+    // Nobody is trusted before somebody has looked.
+    let _ = newcomer
+        .provision(&plan)
+        .expect_code(1)
+        .says(&["a host key that is not known", "provision trust"]);
+    trust(&newcomer);
+    let _ = newcomer.provision(&plan).expect_code(2);
+    let apply = ["apply", "--env", "production", "--yes"];
+    let _ = newcomer.provision(&apply).success();
+    let again = newcomer.provision(&apply).success();
+    let _ = again.says(&["collector-1: unchanged", "storage-1: unchanged"]);
+    for host in ["first", "second"] {
+        let health = "curl -sf http://127.0.0.1:13133/health || wget -qO- http://127.0.0.1:13133/health || (exec 3<>/dev/tcp/127.0.0.1/13133 && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3)";
+        let answer = newcomer.lab.ssh(
+            host,
+            &format!("bash -c \"{}\"", health.replace('"', "\\\"")),
+        );
+        assert!(!answer.is_empty(), "{host} is not healthy");
+    }
+    meets_another_key(&newcomer);
+}
+
+fn arrive() -> Newcomer {
+    let name = format!("{}-new", crate::lab_name());
+    let project = Project::new(&name);
+    let inventory = INVENTORY.replace("NAME", &name);
+    fs::write(project.path("inventories/lab.toml"), inventory).expect("an inventory");
+    let lab = Lab::new(project);
+    let _ = lab.project().provision(&["lab", "down"]);
+    let _ = lab.project().provision(&["lab", "up"]).success();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    Newcomer { lab, folder }
+}
+
+/// Shown as the hosts themselves show them, and pinned only when somebody agrees.
+fn trust(newcomer: &Newcomer) {
+    let before = newcomer.inventory();
+    let shown = newcomer
+        .provision(&["trust", "--env", "production", "--check", "--randomart"])
+        .expect_code(1);
+    for host in ["first", "second"] {
+        let own = newcomer
+            .lab
+            .ssh(host, "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub");
+        let fingerprint = own.split_whitespace().nth(1).expect("a fingerprint");
+        assert!(
+            shown.stdout.contains(fingerprint),
+            "{fingerprint}:\n{}",
+            shown.stdout
+        );
+    }
+    assert_eq!(
+        shown.stdout.matches("[SHA256]").count(),
+        2,
+        "{}",
+        shown.stdout
+    );
+    // There is no terminal to agree at.
+    let _ = newcomer
+        .provision(&["trust", "--env", "production"])
+        .expect_code(1);
+    assert_eq!(newcomer.inventory(), before);
+    let _ = newcomer
+        .provision(&["trust", "--env", "production", "--yes", "storage-1"])
+        .success();
+    assert_eq!(
+        newcomer
+            .inventory()
+            .matches("host_key = \"ssh-ed25519 ")
+            .count(),
+        1
+    );
+    let _ = newcomer
+        .provision(&["trust", "--env", "production", "--yes"])
+        .success();
+    let pinned = newcomer.inventory();
+    assert_eq!(pinned.matches("host_key = \"ssh-ed25519 ").count(), 2);
+    let comments = |text: &str| text.lines().filter(|line| line.starts_with('#')).count();
+    assert_eq!(comments(&pinned), comments(&before));
+    let json = newcomer
+        .provision(&["trust", "--env", "production", "--output", "json"])
+        .success();
+    let keys: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(keys[0]["state"], "pinned");
+    assert_eq!(newcomer.inventory(), pinned);
+}
+
+/// A machine with another key than the pinned one is met by nobody.
+fn meets_another_key(newcomer: &Newcomer) {
+    let pinned = newcomer.inventory();
+    let start = pinned.find("ssh-ed25519 ").expect("a key");
+    let key = pinned[start..].split('"').next().expect("a key");
+    let path = newcomer.folder.path().join("inventories/on-prem.toml");
+    fs::write(&path, pinned.replace(key, OTHER_KEY)).expect("an inventory");
+    let _ = newcomer
+        .provision(&["trust", "--env", "production", "--yes"])
+        .expect_code(1)
+        .says(&[
+            "another key than the one that is pinned: collector-1",
+            "nothing was pinned",
+        ]);
+    assert!(newcomer.inventory().contains(OTHER_KEY));
+    let _ = newcomer
+        .provision(&["plan", "--env", "production"])
+        .expect_code(1);
+    let replace = [
+        "trust",
+        "--env",
+        "production",
+        "--yes",
+        "--replace",
+        "collector-1",
+    ];
+    let _ = newcomer.provision(&replace).success();
+    assert_eq!(newcomer.inventory(), pinned);
+}
