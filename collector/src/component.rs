@@ -32,6 +32,7 @@ pub const PROCESSORS: &[Kind<dyn BuildProcessor>] = &[
     processor::batch::KIND,
     processor::filter::KIND,
     processor::memory_limiter::KIND,
+    processor::probabilistic_sampler::KIND,
     processor::resource::KIND,
     processor::transform::KIND,
 ];

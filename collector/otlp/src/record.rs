@@ -40,6 +40,8 @@ enum State {
     Kept,
     Removed,
     Edited(u32),
+    /// Not edited, but put together from several parts in order to be read.
+    Joined(u32),
 }
 
 /// What stands in a slot instead of the source's bytes.
@@ -163,7 +165,7 @@ impl<'a> Record<'a> {
         let key = &self.source[slot.key.0 as usize..slot.key.1 as usize];
         let key = Content::Borrowed(key);
         let value = Content::Scratch(start, self.scratch.len() as u32);
-        slot.state = State::Edited(self.edits.len() as u32);
+        slot.state = State::Joined(self.edits.len() as u32);
         self.edits.push(Edit::Attribute { key, value });
         Ok(())
     }
@@ -189,7 +191,7 @@ impl<'a> Record<'a> {
                 self.source.get(slot.key.0 as usize..slot.key.1 as usize)
             }
             State::Kept if slot.part.number == self.attribute_number() => Some(&[]),
-            State::Edited(edit) => match self.edits[edit as usize] {
+            State::Edited(edit) | State::Joined(edit) => match self.edits[edit as usize] {
                 Edit::Attribute { key, .. } => Some(self.content(key)),
                 Edit::Field(..) => None,
             },
@@ -232,7 +234,7 @@ impl<'a> Record<'a> {
             return &[];
         };
         match slot.state {
-            State::Edited(edit) => match self.edits[edit as usize] {
+            State::Edited(edit) | State::Joined(edit) => match self.edits[edit as usize] {
                 Edit::Attribute { value, .. } => self.content(value),
                 Edit::Field(..) => &[],
             },
@@ -308,7 +310,7 @@ impl<'a> Record<'a> {
     fn contents(&self, place: Place) -> Option<(Content<'a>, Content<'a>)> {
         let slot = self.slots.get(place.0 as usize)?;
         match slot.state {
-            State::Edited(edit) => match self.edits[edit as usize] {
+            State::Edited(edit) | State::Joined(edit) => match self.edits[edit as usize] {
                 Edit::Attribute { key, value } => Some((key, value)),
                 Edit::Field(..) => None,
             },
@@ -441,7 +443,7 @@ impl<'a> Record<'a> {
                 Edit::Field(start, end) => Some(&self.scratch[start as usize..end as usize]),
                 Edit::Attribute { .. } => None,
             },
-            State::Removed => None,
+            State::Removed | State::Joined(_) => None,
         }
     }
 
@@ -483,11 +485,9 @@ impl<'a> Record<'a> {
             start => (start, slot.part.end),
         };
         match slot.state {
-            State::Kept => {}
+            State::Kept | State::Joined(_) => {}
             State::Removed if start == end => {}
             State::Removed => rewriter.remove(start, end),
-            // What only had to be joined to be read stands in the source as well.
-            State::Edited(_) if !self.changed => {}
             State::Edited(edit) => self.write_edit(edit, rewriter.replace(start, end)),
         }
     }
@@ -506,7 +506,7 @@ impl<'a> Record<'a> {
         for slot in &self.slots {
             match slot.state {
                 State::Removed => {}
-                State::Kept => out.extend_from_slice(
+                State::Kept | State::Joined(_) => out.extend_from_slice(
                     &self.source[slot.part.start as usize..slot.part.end as usize],
                 ),
                 State::Edited(edit) => self.write_edit(edit, out),

@@ -4,7 +4,7 @@
 //! Invariant: what stands above a cut (resource, scope, metric, unknown fields) is in every piece.
 
 use crate::error::WireError;
-use crate::schema::Message;
+use crate::schema::{Label, Message};
 use crate::validate::{count, item_path};
 use crate::wire::{self, Fields, Value};
 
@@ -24,6 +24,9 @@ pub(crate) fn split(
     first: usize,
     most: usize,
 ) -> Result<Vec<Piece>, WireError> {
+    if let Some(joined) = joined(bytes, message)? {
+        return split(&joined, message, first, most);
+    }
     let mut above = Vec::new();
     for read in Fields::of(bytes) {
         let read = read?;
@@ -90,4 +93,45 @@ fn parts(
         }]);
     }
     split(value, inner, room, most)
+}
+
+/// The message with the parts of a repeated singular child put together; `None` when there is no
+/// such child. Only a metric's data can be one, and each piece must have all that it says.
+fn joined(bytes: &[u8], message: &'static Message) -> Result<Option<Vec<u8>>, WireError> {
+    let is_singular = |number| {
+        item_path(message, number).is_some()
+            && message
+                .field(number)
+                .is_some_and(|field| field.label != Label::Repeated)
+    };
+    if !message.fields.iter().any(|field| is_singular(field.number)) {
+        return Ok(None);
+    }
+    let mut rest = Vec::new();
+    let mut children: Vec<(u32, Vec<u8>, usize)> = Vec::new();
+    for read in Fields::of(bytes) {
+        let read = read?;
+        match read.value {
+            Value::Bytes(body) if is_singular(read.number) => {
+                match children
+                    .iter_mut()
+                    .find(|(number, ..)| *number == read.number)
+                {
+                    Some((_, joined, parts)) => {
+                        joined.extend_from_slice(body);
+                        *parts += 1;
+                    }
+                    None => children.push((read.number, body.to_vec(), 1)),
+                }
+            }
+            _ => rest.extend_from_slice(read.raw),
+        }
+    }
+    if children.iter().all(|(_, _, parts)| *parts == 1) {
+        return Ok(None);
+    }
+    for (number, body, _) in children {
+        wire::write_bytes(&mut rest, number, &body);
+    }
+    Ok(Some(rest))
 }
