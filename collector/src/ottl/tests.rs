@@ -376,3 +376,46 @@ fn a_context_is_inferred_from_paths() {
     );
     assert_eq!(infer("set(attributes[\"a\"], 1)"), None);
 }
+
+#[test]
+fn mutated_texts_never_panic() {
+    use super::Statements;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/otlp/fuzz/corpus/ottl");
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    let texts: Vec<String> = paths
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    assert!(texts.len() >= 4);
+    let pool: Vec<char> = texts
+        .concat()
+        .chars()
+        .chain("\\\"[](){}.,'ä\0 ".chars())
+        .collect();
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut sound = 0;
+    for text in &texts {
+        for _ in 0..600 {
+            let mut characters: Vec<char> = text.chars().collect();
+            for _ in 0..random.usize(0..4) {
+                let at = random.usize(..characters.len());
+                match random.u8(..3) {
+                    0 => drop(characters.remove(at)),
+                    1 => characters.insert(at, *random.choice(&pool).unwrap()),
+                    _ => characters.rotate_left(at),
+                }
+            }
+            let texts = [(characters.iter().collect(), Position::default())];
+            let diagnostics = Diagnostics::default();
+            Conditions::compile(&texts, Context::Span, &diagnostics);
+            let conditions = diagnostics.is_empty();
+            Statements::compile(&texts, Context::Span, &diagnostics);
+            sound += usize::from(conditions || diagnostics.is_empty());
+        }
+    }
+    assert!(sound > 0);
+}
