@@ -5,9 +5,9 @@
 //! shutdown it is on the disk.
 
 mod config;
+mod target;
 mod writer;
 
-use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +19,8 @@ use crate::component::{
     BuildExporter, BuiltExporter, Context, Exporter, Failure, Kind, StartError, Task,
 };
 use crate::pipeline::SendingSettings;
-pub use config::{Config, Format};
+pub use config::{Config, Format, Rotation};
+use target::Rotating;
 use writer::{Beginning, Writer};
 
 /// The row of this component.
@@ -31,11 +32,11 @@ pub const KIND: Kind<dyn BuildExporter> = Kind {
 
 impl BuildExporter for Config {
     fn build(self: Box<Self>, context: &Context) -> Result<BuiltExporter, StartError> {
-        let file = open(&self).map_err(|error| StartError {
+        let file = Rotating::open(&self).map_err(|error| StartError {
             component: format!("exporters::{}", context.id),
             message: format!("cannot write {}: {error}", self.path.display()),
         })?;
-        let beginning = if self.append {
+        let beginning = if self.append || self.rotation.is_some() {
             Beginning::Kept
         } else {
             Beginning::Emptied
@@ -58,6 +59,7 @@ impl BuildExporter for Config {
         let exporter = Arc::new(FileExporter {
             writer,
             format: self.format,
+            is_compressed: self.is_compressed,
             flusher,
         });
         Ok(BuiltExporter {
@@ -68,17 +70,19 @@ impl BuildExporter for Config {
 }
 
 struct FileExporter {
-    writer: Arc<Mutex<Writer<File>>>,
+    writer: Arc<Mutex<Writer<Rotating>>>,
     format: Format,
+    is_compressed: bool,
     flusher: JoinHandle<()>,
 }
 
 impl Exporter for FileExporter {
     fn export(&self, batch: Batch) -> Task<'_, Result<(), Failure>> {
         let (writer, format) = (Arc::clone(&self.writer), self.format);
+        let is_compressed = self.is_compressed;
         Box::pin(async move {
             let written = spawn_blocking(move || {
-                let record = record(&batch.request, format)?;
+                let record = record(&batch.request, format, is_compressed)?;
                 lock(&writer).append(&record)
             });
             match written.await {
@@ -101,30 +105,27 @@ impl Exporter for FileExporter {
     }
 }
 
-fn lock(writer: &Mutex<Writer<File>>) -> std::sync::MutexGuard<'_, Writer<File>> {
+fn lock(writer: &Mutex<Writer<Rotating>>) -> std::sync::MutexGuard<'_, Writer<Rotating>> {
     writer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn open(config: &Config) -> io::Result<File> {
-    if let Some(folder) = config.path.parent().filter(|_| config.create_directory) {
-        std::fs::create_dir_all(folder)?;
+fn record(batch: &Request, format: Format, is_compressed: bool) -> io::Result<Vec<u8>> {
+    let content = match format {
+        Format::Json => batch.to_json().map_err(io::Error::other)?,
+        Format::Proto if is_compressed => batch.bytes().to_vec(),
+        Format::Proto => return framed(batch.bytes()),
+    };
+    if is_compressed {
+        // The default level, as in otelcol.
+        return framed(&zstd::bulk::compress(&content, 0)?);
     }
-    let mut options = File::options();
-    // The writer empties the file if it must, and appends in any case.
-    options.create(true).append(true);
-    options.open(&config.path)
+    let mut line = content;
+    line.push(b'\n');
+    Ok(line)
 }
 
-fn record(batch: &Request, format: Format) -> io::Result<Vec<u8>> {
-    match format {
-        Format::Json => {
-            let mut line = batch.to_json().map_err(io::Error::other)?;
-            line.push(b'\n');
-            Ok(line)
-        }
-        Format::Proto => {
-            let length = u32::try_from(batch.bytes().len()).map_err(io::Error::other)?;
-            Ok([&length.to_be_bytes()[..], batch.bytes()].concat())
-        }
-    }
+/// A frame with its length in front.
+fn framed(content: &[u8]) -> io::Result<Vec<u8>> {
+    let length = u32::try_from(content.len()).map_err(io::Error::other)?;
+    Ok([&length.to_be_bytes()[..], content].concat())
 }

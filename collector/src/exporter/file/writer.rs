@@ -4,7 +4,6 @@
 //! Invariant: after a failed write the next one goes on at the very byte where it stopped, so
 //! records are never torn or doubled; at most [`BUFFER_BYTES`] and one record wait.
 
-use std::fs::File;
 use std::io::{self, Write};
 
 /// How much waits before it is written out.
@@ -31,6 +30,10 @@ pub(super) struct Writer<F> {
 pub(super) trait Target: Write {
     /// Removes everything from the file.
     fn empty(&mut self) -> io::Result<()>;
+    /// Whether so many more bytes belong into another file.
+    fn is_full(&self, more: usize) -> bool;
+    /// Begins another file.
+    fn begin_another(&mut self) -> io::Result<()>;
     /// Waits until everything is on the disk.
     fn synchronise(&mut self) -> io::Result<()>;
 }
@@ -50,7 +53,10 @@ impl<F: Target> Writer<F> {
             self.file.empty()?;
             self.beginning = Beginning::Kept;
         }
-        if self.waiting.len() >= BUFFER_BYTES {
+        if self.file.is_full(self.waiting.len() + record.len()) {
+            self.flush()?;
+            self.file.begin_another()?;
+        } else if self.waiting.len() >= BUFFER_BYTES {
             self.flush()?;
         }
         self.waiting.extend_from_slice(record);
@@ -80,24 +86,6 @@ impl<F: Target> Writer<F> {
     }
 }
 
-impl Target for File {
-    fn empty(&mut self) -> io::Result<()> {
-        match self.set_len(0) {
-            // Pipes and terminals have no length.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-            other => other,
-        }
-    }
-
-    fn synchronise(&mut self) -> io::Result<()> {
-        match self.sync_all() {
-            // Pipes and terminals cannot be synchronised, and need not be.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-            other => other,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +94,8 @@ mod tests {
     struct Disk {
         content: Vec<u8>,
         room: usize,
+        limit: usize,
+        others: Vec<Vec<u8>>,
     }
 
     impl Write for Disk {
@@ -133,15 +123,48 @@ mod tests {
         fn synchronise(&mut self) -> io::Result<()> {
             Ok(())
         }
+
+        fn is_full(&self, more: usize) -> bool {
+            self.content.len() + more > self.limit
+        }
+
+        fn begin_another(&mut self) -> io::Result<()> {
+            self.others.push(std::mem::take(&mut self.content));
+            Ok(())
+        }
+    }
+
+    fn disk(content: &[u8], room: usize) -> Disk {
+        Disk {
+            content: content.to_vec(),
+            room,
+            limit: usize::MAX,
+            others: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn another_file_begins_between_two_records() {
+        let mut disk = disk(b"", 15);
+        disk.limit = 10;
+        let mut writer = Writer::onto(disk, Beginning::Kept);
+        writer.append(b"one\n").unwrap();
+        writer.append(b"two\n").unwrap();
+        writer.append(b"three\n").unwrap();
+        assert_eq!(writer.file.others, [&b"one\ntwo\n"[..]]);
+        // The disk is full in the middle of a record, which stays in its file.
+        assert!(writer.append(b"four\n").is_ok() && writer.flush().is_err());
+        assert!(writer.append(b"fifth\n").is_err());
+        writer.file.room = 100;
+        writer.append(b"fifth\n").unwrap();
+        writer.close().unwrap();
+        assert_eq!(writer.file.others[1..], [&b"three\n"[..], b"four\n"]);
+        assert_eq!(writer.file.content, b"fifth\n");
     }
 
     #[test]
     fn goes_on_where_a_full_disk_stopped_it() {
-        let disk = Disk {
-            content: b"old".to_vec(),
-            room: 10,
-        };
-        let mut writer = Writer::onto(disk, Beginning::Emptied);
+        let mut writer = Writer::onto(disk(b"old", 10), Beginning::Emptied);
         assert_eq!(writer.file.content, b"old");
         writer.append(b"first record\n").unwrap();
         assert!(writer.flush().is_err());
@@ -154,11 +177,7 @@ mod tests {
 
     #[test]
     fn refuses_a_record_whole_when_the_buffer_cannot_be_written() {
-        let disk = Disk {
-            content: Vec::new(),
-            room: 0,
-        };
-        let mut writer = Writer::onto(disk, Beginning::Kept);
+        let mut writer = Writer::onto(disk(b"", 0), Beginning::Kept);
         writer.append(&vec![b'a'; BUFFER_BYTES]).unwrap();
         assert!(writer.append(b"b").is_err());
         writer.file.room = usize::MAX;
