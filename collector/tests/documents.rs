@@ -32,12 +32,7 @@ const LATER: &[&str] = &[
 
 /// Files that wait for something which is being made, and for what.
 const WAITING: &[(&str, &str)] = &[
-    ("01-", "file_storage"),
-    ("03-", "file_storage"),
     ("07-", "headers_setter"),
-    ("09-", "file_storage"),
-    ("11-", "file_storage"),
-    ("25-", "file_storage"),
     ("26-", "bearertokenauth"),
 ];
 
