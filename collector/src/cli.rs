@@ -8,14 +8,12 @@ mod queue;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
-
 use crate::component::{EXPORTERS, EXTENSIONS, PROCESSORS, RECEIVERS};
 use crate::config::source::{Surroundings, read_file};
-use crate::config::{self, Config, Reading, print};
-use crate::pipeline;
-use crate::telemetry::{logs, notify};
+use crate::config::{self, Reading, print};
+use crate::service;
+use crate::telemetry::logs;
+use clap::{Parser, Subcommand};
 
 /// Receives, processes and exports OpenTelemetry data.
 #[derive(Debug, Parser)]
@@ -66,9 +64,9 @@ enum Failure {
     #[error("{0}")]
     Invalid(String),
     #[error(transparent)]
-    Start(#[from] crate::component::StartError),
-    #[error(transparent)]
     Queue(#[from] queue::Failure),
+    #[error(transparent)]
+    Service(#[from] service::Failure),
     #[error("the runtime failed: {0}")]
     Runtime(#[from] io::Error),
 }
@@ -120,7 +118,7 @@ fn dispatch(arguments: &Arguments) -> Result<(), Failure> {
             print::print(&tree, mode, format)
         )?);
     }
-    let Some(config) = reading.config else {
+    let (Some(config), Some(tree)) = (reading.config, reading.tree) else {
         return Err(Failure::Invalid(said));
     };
     if arguments.command.is_some() {
@@ -136,7 +134,8 @@ fn dispatch(arguments: &Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config))
+    runtime.block_on(service::run(config, tree, &|| load(arguments)))?;
+    Ok(())
 }
 
 /// Reads the configuration that the arguments name.
@@ -146,29 +145,6 @@ fn load(arguments: &Arguments) -> Reading {
         file: &read_file,
     };
     config::read_all(&arguments.config, &arguments.set, surroundings)
-}
-
-async fn serve(config: Config) -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let running = pipeline::start(config).await?;
-    let watchdog = notify::watchdog();
-    notify::ready();
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        "ready: everything is running"
-    );
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-    }
-    notify::stopping();
-    running.stop().await;
-    if let Some(watchdog) = watchdog {
-        watchdog.abort();
-    }
-    tracing::info!("stopped");
-    Ok(())
 }
 
 fn list_components(out: &mut impl io::Write) -> io::Result<()> {

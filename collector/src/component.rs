@@ -249,6 +249,9 @@ pub trait Sink: Send + Sync {
 
     /// Passes on everything that it holds and returns by the deadline.
     fn stop(&self, deadline: Instant) -> Task<'_, ()>;
+
+    /// Whether what it holds is gone when it is stopped before it has passed it on.
+    fn holds_in_memory(&self) -> bool;
 }
 
 /// A configured exporter.

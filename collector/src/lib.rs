@@ -10,6 +10,7 @@
 //! - [`receiver`], [`processor`], [`exporter`], [`extension`]: a folder per component
 //! - [`pipeline`]: builds the graph once; queues, retries, the order of shutdown
 //! - [`edit`], [`matching`], [`ottl`], [`pattern`]: what processors have in common
+//! - [`service`]: a collector from its start to its end; signals
 //! - [`network`]: HTTP, gRPC, TLS and compression, shared by components
 //! - [`telemetry`]: the collector's own metrics and logs
 //!
@@ -32,4 +33,5 @@ pub mod pattern;
 pub mod pipeline;
 pub mod processor;
 pub mod receiver;
+pub mod service;
 pub mod telemetry;

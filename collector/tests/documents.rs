@@ -31,10 +31,7 @@ const LATER: &[&str] = &[
 ];
 
 /// Files that wait for something which is being made, and for what.
-const WAITING: &[(&str, &str)] = &[
-    ("07-", "headers_setter"),
-    ("26-", "bearertokenauth"),
-];
+const WAITING: &[(&str, &str)] = &[("07-", "headers_setter"), ("26-", "bearertokenauth")];
 
 fn main() {
     let arguments = Arguments::from_args();

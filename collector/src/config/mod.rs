@@ -134,6 +134,13 @@ pub fn read_all(locations: &[String], sets: &[String], surroundings: Surrounding
     }
 }
 
+/// Reads a configuration from a tree that was merged and expanded before.
+pub fn from_tree(tree: &Node) -> Option<Config> {
+    let diagnostics = Diagnostics::default();
+    let config = document(tree, &diagnostics);
+    (!diagnostics.has_error()).then_some(config)
+}
+
 fn document(root: &Node, diagnostics: &Diagnostics) -> Config {
     let start = Position {
         line: 1,

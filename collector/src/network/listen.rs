@@ -18,6 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
+use super::handover;
 use super::tls::ServerTls;
 use crate::budget::{Account, Budget};
 use crate::component::StartError;
@@ -82,6 +83,9 @@ pub struct Server {
 
 /// Binds `address`; the error names `component` and the address.
 pub async fn bind(component: &str, address: &str) -> Result<Listener, StartError> {
+    if let Some(listener) = handover::take(address) {
+        return Ok(Listener::Tcp(listener));
+    }
     // Go reads ":4317" as every address of the machine.
     let bound = match address.strip_prefix(':') {
         Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
@@ -90,9 +94,9 @@ pub async fn bind(component: &str, address: &str) -> Result<Listener, StartError
         },
         None => TcpListener::bind(address).await,
     };
-    bound
-        .map(Listener::Tcp)
-        .map_err(|error| cannot_listen(component, address, &error))
+    let listener = bound.map_err(|error| cannot_listen(component, address, &error))?;
+    handover::keep(address, &listener);
+    Ok(Listener::Tcp(listener))
 }
 
 /// Binds a Unix socket at `path`, in place of one that nobody listens on any more.

@@ -7,6 +7,7 @@ pub mod body;
 pub mod client;
 pub mod compression;
 pub mod grpc;
+pub mod handover;
 mod http_server;
 mod listen;
 pub mod tls;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use collector_otlp::Signal;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Duration, Instant};
 
 use super::{Batching, Output, Sender, SenderParts, SendingSettings};
@@ -29,6 +29,12 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much of that the receivers may take to finish what is in flight.
 const RECEIVER_SHARE: Duration = Duration::from_secs(4);
+
+/// How long a queue in memory may take to drain while a new configuration takes over.
+const HAND_OVER_WAIT: Duration = Duration::from_secs(1);
+
+/// How long it may go on draining beside the new configuration.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// A collector at work.
 pub struct Running {
@@ -58,8 +64,9 @@ type Built = HashMap<ComponentId, (Arc<dyn Exporter>, SendingSettings)>;
 /// The beginning of a pipeline: who feeds it, with what, and where that goes.
 type Input<'c> = (&'c PipelineConfig, Arc<Output>);
 
-/// Starts everything that the configuration's service names.
-pub async fn start(config: Config) -> Result<Running, StartError> {
+/// Starts everything that the configuration's service names; what was started before something
+/// failed is stopped again.
+pub async fn start(config: Config, registry: Arc<Registry>) -> Result<Running, StartError> {
     let Config {
         receivers,
         processors,
@@ -77,16 +84,23 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     };
     let mut start = Start {
         running,
-        registry: Arc::default(),
+        registry,
         budget: Arc::default(),
         authenticators: Authenticators::default(),
         service: &service,
         storages: HashMap::new(),
     };
-    start.show(extensions).await?;
-    let built = start.build(exporters)?;
-    let inputs = start.connect(&processors, &built)?;
-    start.receive(receivers, &inputs).await?;
+    let started = async {
+        start.show(extensions).await?;
+        let built = start.build(exporters)?;
+        let inputs = start.connect(&processors, &built)?;
+        start.receive(receivers, &inputs).await
+    };
+    let started = started.await;
+    if let Err(error) = started {
+        start.running.stop().await;
+        return Err(error);
+    }
     start.running.readiness.send_replace(Readiness::Ready);
     Ok(start.running)
 }
@@ -304,6 +318,51 @@ impl Running {
                 .stop(Instant::now() + Duration::from_millis(100))
                 .await;
         }
+    }
+
+    /// Stops, so that another configuration can take over, without losing what waits in memory for
+    /// a target that is away: that goes on being sent until the returned task ends.
+    pub async fn hand_over(self) -> JoinHandle<()> {
+        let start = Instant::now();
+        self.readiness.send_replace(Readiness::Unavailable);
+        all(self
+            .receivers
+            .into_iter()
+            .map(|receiver| receiver.stop(start + RECEIVER_SHARE)))
+        .await;
+        let (in_memory, on_disk): (Vec<_>, Vec<_>) = self
+            .senders
+            .into_iter()
+            .partition(|sender| sender.holds_in_memory());
+        // What is on disk must be closed before it can be opened again.
+        all(on_disk
+            .into_iter()
+            .map(|s| async move { s.stop(start + SHUTDOWN_TIMEOUT).await }))
+        .await;
+        let exporters = self.exporters;
+        let mut draining = tokio::spawn(async move {
+            all(in_memory
+                .into_iter()
+                .map(|s| async move { s.stop(start + HAND_OVER_TIMEOUT).await }))
+            .await;
+            for exporter in &exporters {
+                exporter.stop().await;
+            }
+        });
+        if tokio::time::timeout(HAND_OVER_WAIT, &mut draining)
+            .await
+            .is_err()
+        {
+            tracing::warn!("queues of the old configuration are still being drained");
+        } else {
+            draining = tokio::spawn(async {});
+        }
+        for extension in self.extensions {
+            extension.stop().await;
+        }
+        let deadline = Instant::now() + Duration::from_millis(100);
+        all(self.metrics.into_iter().map(|server| server.stop(deadline))).await;
+        draining
     }
 }
 

@@ -152,6 +152,10 @@ impl Sink for Sender {
         })
     }
 
+    fn holds_in_memory(&self) -> bool {
+        self.shared.line.durable.is_none()
+    }
+
     fn stop(&self, deadline: Instant) -> Task<'_, ()> {
         Box::pin(async move {
             let shared = &self.shared;

@@ -11,6 +11,13 @@ pub fn ready() {
     send(&[NotifyState::Ready, NotifyState::Status("receiving")]);
 }
 
+/// Says that another configuration is about to take over; [`ready`] ends it.
+pub fn reloading() {
+    let mut state = vec![NotifyState::Reloading, NotifyState::Status("reloading")];
+    state.extend(NotifyState::monotonic_usec_now().ok());
+    send(&state);
+}
+
 /// Says that the collector is draining.
 pub fn stopping() {
     send(&[NotifyState::Stopping, NotifyState::Status("draining")]);

@@ -12,5 +12,6 @@ mod flow;
 mod harness;
 mod network;
 mod own_telemetry;
+mod reload;
 mod startup;
 mod trust;

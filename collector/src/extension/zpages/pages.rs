@@ -222,7 +222,7 @@ fn queues(view: &View<'_>, families: &[Family]) -> String {
             let capacity = find("otelcol_exporter_queue_capacity", labels).unwrap_or(0.0);
             let dash = || "–".to_owned();
             let bytes = find("otelcol_exporter_queue_bytes", labels);
-            let age = find("otelcol_exporter_queue_oldest_item_age_seconds", labels);
+            let age = find("otelcol_exporter_queue_oldest_age_seconds", labels);
             let sent = view.history.rate("otelcol_exporter_sent_", |found| {
                 label(found, "exporter") == exporter
             });
@@ -339,7 +339,7 @@ mod tests {
         registry
             .gauge("otelcol_exporter_queue_capacity", "", &labels)
             .set(10);
-        let age = "otelcol_exporter_queue_oldest_item_age_seconds";
+        let age = "otelcol_exporter_queue_oldest_age_seconds";
         registry.observe(age, "", &labels, || Some(125.0));
         let failed = "otelcol_exporter_send_failed_spans";
         registry.counter(failed, "", &labels[..1]).add(1234);
