@@ -30,10 +30,10 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of that the receivers may take to finish what is in flight.
 const RECEIVER_SHARE: Duration = Duration::from_secs(4);
 
-/// How long a queue in memory may take to drain while a new configuration takes over.
+/// How long a queue may take to drain while a new configuration takes over.
 const HAND_OVER_WAIT: Duration = Duration::from_secs(1);
 
-/// How long it may go on draining beside the new configuration.
+/// How long one in memory may go on draining beside the new configuration.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// A collector at work.
@@ -334,10 +334,11 @@ impl Running {
             .senders
             .into_iter()
             .partition(|sender| sender.holds_in_memory());
-        // What is on disk must be closed before it can be opened again.
+        // What is on disk must be closed before it can be opened again, and need not be drained.
+        let deadline = Instant::now() + HAND_OVER_WAIT;
         all(on_disk
             .into_iter()
-            .map(|s| async move { s.stop(start + SHUTDOWN_TIMEOUT).await }))
+            .map(|s| async move { s.stop(deadline).await }))
         .await;
         let exporters = self.exporters;
         let mut draining = tokio::spawn(async move {
