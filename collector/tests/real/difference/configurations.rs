@@ -1,0 +1,194 @@
+//! The configurations under which both collectors are compared.
+//!
+//! In: nothing. Out: YAML that both read. Invariant: nothing in it depends on time or chance.
+
+/// A configuration; its processors are those of all pipelines unless it names them by signal.
+pub(crate) struct Configuration {
+    pub(crate) name: &'static str,
+    processors: &'static str,
+    traces: &'static str,
+    metrics: &'static str,
+    logs: &'static str,
+    exporter: &'static str,
+    /// Whether anything comes out otherwise than it went in.
+    pub(crate) edits: bool,
+    /// Whether items come out some time after the answer.
+    pub(crate) is_late: bool,
+}
+
+const GRPC: &str = "otlp: {endpoint: '127.0.0.1:TARGET', tls: {insecure: true}, sending_queue: {enabled: false}, retry_on_failure: {enabled: false}}";
+
+const HTTP: &str = "otlphttp: {endpoint: 'http://127.0.0.1:TARGET', sending_queue: {enabled: false}, retry_on_failure: {enabled: false}}";
+
+const fn same(name: &'static str, processors: &'static str, list: &'static str) -> Configuration {
+    Configuration {
+        name,
+        processors,
+        traces: list,
+        metrics: list,
+        logs: list,
+        exporter: GRPC,
+        edits: true,
+        is_late: false,
+    }
+}
+
+/// All of them.
+pub(crate) const CONFIGURATIONS: &[Configuration] = &[
+    Configuration {
+        edits: false,
+        ..same("nothing", "{}", "[]")
+    },
+    Configuration { edits: false, exporter: HTTP, ..same("nothing over http", "{}", "[]") },
+    Configuration {
+        edits: false,
+        is_late: true,
+        ..same(
+            "limiter and batch",
+            "{memory_limiter: {check_interval: 1s, limit_mib: 1600, spike_limit_mib: 400}, batch: {timeout: 100ms, send_batch_size: 10, send_batch_max_size: 15}}",
+            "[memory_limiter, batch]",
+        )
+    },
+    same(
+        "resource",
+        "{resource: {attributes: [
+            {key: deployment.environment, value: production, action: upsert},
+            {key: host.name, action: delete},
+            {key: service.name, value: never, action: insert},
+            {key: service.version, value: 3, action: insert},
+            {key: double, value: 1.5, action: upsert},
+            {key: flag, value: true, action: upsert},
+            {key: copied, from_attribute: service.name, action: upsert},
+            {key: missing, value: x, action: update}]}}",
+        "[resource]",
+    ),
+    same(
+        "attributes",
+        "{attributes: {actions: [
+            {key: environment, value: production, action: insert},
+            {key: http.method, value: POST, action: update},
+            {key: ratio, value: 2, action: upsert},
+            {key: user.email, action: hash},
+            {key: http.url, pattern: '^(?P<scheme>https?)://(?P<host>[^/]+)(?P<path>/[^?]*)', action: extract},
+            {key: number.text, converted_type: int, action: convert},
+            {key: status, converted_type: string, action: convert},
+            {key: password, action: delete}]}}",
+        "[attributes]",
+    ),
+    Configuration {
+        metrics: "[]",
+        logs: "[]",
+        ..same(
+            "attributes of what is included",
+            "{attributes: {include: {match_type: regexp, services: ['a .*']}, actions: [{key: seen, value: true, action: insert}]}}",
+            "[attributes]",
+        )
+    },
+    Configuration {
+        traces: "[filter/traces]",
+        metrics: "[filter/metrics]",
+        logs: "[filter/logs]",
+        ..same(
+            "filter by conditions",
+            "
+  filter/traces:
+    error_mode: ignore
+    traces:
+      span:
+        - 'attributes[\"http.target\"] == \"/health\"'
+        - 'IsMatch(name, \"^many 1\")'
+        - 'end_time_unix_nano - start_time_unix_nano < 100000000 and status.code != 2'
+        - 'resource.attributes[\"service.name\"] == \"no ids\"'
+  filter/metrics:
+    error_mode: ignore
+    metrics:
+      metric:
+        - 'IsMatch(name, \"^debug\\\\..*\")'
+      datapoint:
+        - 'attributes[\"status\"] == 404'
+  filter/logs:
+    error_mode: ignore
+    logs:
+      log_record:
+        - 'severity_number < SEVERITY_NUMBER_WARN'
+        - 'IsMatch(body, \"password\")'
+",
+            "",
+        )
+    },
+    Configuration {
+        traces: "[filter/strict]",
+        metrics: "[filter/names]",
+        logs: "[filter/logs]",
+        ..same(
+            "filter by include and exclude",
+            "
+  filter/strict: {spans: {exclude: {match_type: strict, span_names: ['GET /health', 'a span']}}}
+  filter/names: {metrics: {exclude: {match_type: regexp, metric_names: ['debug\\..*', '.*histogram']}}}
+  filter/logs: {logs: {include: {match_type: strict, severity_texts: [ERROR, S3]}}}
+",
+            "",
+        )
+    },
+    Configuration {
+        traces: "[transform]",
+        metrics: "[transform]",
+        logs: "[transform]",
+        ..same(
+            "transform",
+            "
+  transform:
+    error_mode: ignore
+    trace_statements:
+      - context: span
+        statements:
+          - 'set(attributes[\"environment\"], \"production\")'
+          - 'set(status.code, 1) where attributes[\"status\"] == 200'
+          - 'delete_key(attributes, \"user.email\")'
+          - 'replace_pattern(attributes[\"http.url\"], \"user=[^&]*\", \"user=***\")'
+          - 'truncate_all(attributes, 12)'
+    metric_statements:
+      - context: datapoint
+        statements:
+          - 'keep_keys(attributes, [\"http.method\", \"status\"])'
+    log_statements:
+      - context: log
+        statements:
+          - 'replace_pattern(body, \"password=\\\\S+\", \"password=***\")'
+          - 'limit(attributes, 3, [\"http.method\"])'
+",
+            "",
+        )
+    },
+];
+
+impl Configuration {
+    /// The configuration, with names in place of ports.
+    pub(crate) fn yaml(&self) -> String {
+        let exporter = self.exporter.split(':').next().unwrap();
+        let pipeline = |list: &str| {
+            format!("{{receivers: [otlp], processors: {list}, exporters: [{exporter}]}}")
+        };
+        format!(
+            "receivers:
+  otlp:
+    protocols:
+      grpc: {{endpoint: '127.0.0.1:GRPC'}}
+      http: {{endpoint: '127.0.0.1:HTTP'}}
+processors: {}
+exporters: {{{}}}
+service:
+  telemetry: {{metrics: {{level: none}}}}
+  pipelines:
+    traces: {}
+    metrics: {}
+    logs: {}
+",
+            self.processors,
+            self.exporter,
+            pipeline(self.traces),
+            pipeline(self.metrics),
+            pipeline(self.logs)
+        )
+    }
+}
