@@ -5,7 +5,7 @@
 //! will never take is sent again request by request, and only those that fail alone are given up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
@@ -34,6 +34,8 @@ pub(super) struct Line {
     pub(super) durable: Option<Arc<Durable>>,
     /// Whether an attempt failed while the collector stops.
     pub(super) stopped_trying: AtomicBool,
+    /// How many batches are between two attempts.
+    pub(super) failing: AtomicUsize,
 }
 
 impl Line {
@@ -65,11 +67,17 @@ impl Line {
         self.stopped_trying.load(Ordering::Relaxed)
     }
 
+    /// Whether the other side refuses what it gets, or is away.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed) > 0
+    }
+
     /// Exports one batch, with retries.
     async fn attempts(&self, batch: Batch, stop: &watch::Receiver<bool>) -> Result<(), Failure> {
         let mut stop = stop.clone();
         let items = batch.request.items() as u64;
         let (mut started, mut failures) = (Instant::now(), 0);
+        let mut failing = None;
         loop {
             let failure = match self.exporter.export(batch.clone()).await {
                 Ok(()) => {
@@ -79,6 +87,7 @@ impl Line {
                 Err(failure) => failure,
             };
             failures += 1;
+            failing.get_or_insert_with(|| Failing::of(&self.failing));
             let Failure::Retryable { reason, after } = &failure else {
                 return Err(failure);
             };
@@ -183,6 +192,22 @@ impl Line {
                 }
             }
         }
+    }
+}
+
+/// Counts a batch as failing for as long as it lives.
+struct Failing<'c>(&'c AtomicUsize);
+
+impl<'c> Failing<'c> {
+    fn of(counter: &'c AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for Failing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -13,7 +13,7 @@
 //!   consumer is busy, and leave as soon as one is free
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use collector_otlp::Signal;
@@ -36,6 +36,12 @@ const BATCHES_AHEAD: usize = 2;
 
 /// How many batches are sent at a time where whoever brings a request waits for its delivery.
 const CONSUMERS_WITHOUT_QUEUE: usize = 64;
+
+/// From how many bytes in memory on senders are slowed down to the pace of the target.
+const PACE_BYTES: usize = 8 << 20;
+
+/// How long a sender is slowed down at most.
+const PACE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a queue on disk may take to drain while the collector stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
@@ -91,6 +97,8 @@ struct State {
     ready: VecDeque<Formed>,
     /// What `queue_size` counts when it counts items or bytes, open batches included.
     waiting: usize,
+    /// The bytes of all requests that are open or ready.
+    bytes: usize,
     /// Nothing comes in any more.
     closed: bool,
     /// Nothing will be ready any more.
@@ -143,7 +151,10 @@ impl Sink for Sender {
             let taken = match (self.shared.answer, &self.shared.line.durable) {
                 (Answer::OnDisk, Some(durable)) => self.shared.store(durable, &batch).await,
                 (Answer::Delivered, _) => self.shared.hand_over(batch).await,
-                _ => self.shared.enqueue(batch, None).await,
+                _ => {
+                    self.shared.keep_pace().await;
+                    self.shared.enqueue(batch, None).await
+                }
             };
             if taken.is_err() && self.shared.answer != Answer::Delivered {
                 self.shared.enqueue_failed.add(items);
@@ -227,6 +238,7 @@ impl Shared {
             retry: settings.retry.clone(),
             durable,
             stopped_trying: AtomicBool::new(false),
+            failing: AtomicUsize::new(0),
             context,
         };
         Self {
@@ -277,6 +289,22 @@ impl Shared {
         receive.await.unwrap_or_else(|_| Err(stopping()))
     }
 
+    /// Slows a sender down while more waits in memory than will be sent soon by a target that
+    /// takes what it gets. The queue is there for targets that do not.
+    async fn keep_pace(&self) {
+        let deadline = Instant::now() + PACE_TIMEOUT;
+        loop {
+            let mut room = std::pin::pin!(self.room.notified());
+            room.as_mut().enable();
+            if self.state().bytes < PACE_BYTES || self.line.is_failing() {
+                return;
+            }
+            if timeout_at(deadline, room).await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Puts a request into the queue in memory.
     async fn enqueue(&self, batch: Batch, claim: Option<Claim>) -> Result<(), Failure> {
         let mut piece = Piece { batch, claim };
@@ -318,12 +346,14 @@ impl Shared {
 
     /// Adds a request to the batches that are open.
     fn push(&self, state: &mut State, piece: Piece) -> Result<(), Failure> {
+        let bytes = piece.batch.request.bytes().len();
         let rule = self
             .rule
             .as_ref()
             .or(piece.batch.batching.as_ref())
             .cloned();
         let Some(rule) = rule else {
+            state.bytes += bytes;
             state.ready.push_back(Formed::of(piece));
             self.work.notify_one();
             self.show_size(state);
@@ -334,6 +364,7 @@ impl Shared {
             .former
             .push(piece, &rule, Instant::now())
             .map_err(|_| Failure::retryable("too many combinations of metadata are open"))?;
+        state.bytes += bytes;
         for formed in formed {
             state.ready.push_back(formed);
             self.work.notify_one();
@@ -381,6 +412,8 @@ impl Shared {
                 if let Some(formed) = formed {
                     let size: usize = formed.pieces.iter().map(|piece| self.size_of(piece)).sum();
                     state.waiting = state.waiting.saturating_sub(size);
+                    // What was cut weighs a little more than what came in.
+                    state.bytes = state.bytes.saturating_sub(formed.bytes());
                     self.show_size(&state);
                     self.room.notify_waiters();
                     return Some(formed);

@@ -221,6 +221,35 @@ async fn a_full_queue_refuses_and_loses_nothing_that_it_took() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn senders_are_slowed_down_to_a_slow_target_but_not_to_one_that_is_away() {
+    let large = "x".repeat(5 << 20);
+    let settings = || {
+        Some(QueueSettings {
+            num_consumers: 1,
+            ..QueueSettings::default()
+        })
+    };
+    let slow = Server::busy();
+    let queue = sender(&slow, settings());
+    let started = Instant::now();
+    for _ in 0..4 {
+        queue.accept(request(&[&large]).into()).await.unwrap();
+    }
+    // One is being sent, two wait, and the fourth was held up for as long as anyone is.
+    assert_eq!(started.elapsed(), Duration::from_secs(1));
+    let away = Server::new();
+    away.down.store(usize::MAX, Ordering::Relaxed);
+    let queue = sender(&away, settings());
+    queue.accept(request(&["first"]).into()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let started = Instant::now();
+    for _ in 0..10 {
+        queue.accept(request(&[&large]).into()).await.unwrap();
+    }
+    assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_queue_that_blocks_waits_for_room() {
     let server = Server::busy();
     let settings = in_memory().map(|settings| QueueSettings {
