@@ -4,6 +4,8 @@
 //! Invariant: the bytes of a `Request` are well formed at every level, their strings are UTF-8,
 //! and `items` is the number of spans, log records or data points in them.
 
+use std::sync::{Arc, OnceLock};
+
 use bytes::Bytes;
 
 use crate::error::{JsonError, WireError};
@@ -14,13 +16,33 @@ use crate::validate::{replace_invalid_strings, validate};
 use crate::{decode, encode};
 
 /// An export request of one signal, kept as protobuf bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Request {
     signal: Signal,
-    bytes: Bytes,
+    chunks: Chunks,
     items: usize,
     replaced_strings: usize,
 }
+
+/// The bytes of a request: one behind another they are one message.
+#[derive(Clone, Debug)]
+enum Chunks {
+    One(Bytes),
+    Many {
+        list: Arc<[Bytes]>,
+        /// All of them in one piece, once somebody has asked for that.
+        joined: OnceLock<Bytes>,
+    },
+}
+
+impl PartialEq for Request {
+    fn eq(&self, other: &Self) -> bool {
+        let counts = |request: &Self| (request.signal, request.items, request.replaced_strings);
+        counts(self) == counts(other) && self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Request {}
 
 impl Request {
     /// Validates protobuf bytes at every level; strings that are not UTF-8 are mended.
@@ -33,7 +55,7 @@ impl Request {
         let replaced_strings = summary.invalid_strings;
         Ok(Self {
             signal,
-            bytes,
+            chunks: Chunks::One(bytes),
             items: summary.items,
             replaced_strings,
         })
@@ -61,17 +83,35 @@ impl Request {
         self.replaced_strings
     }
 
-    /// The protobuf bytes of the export request.
+    /// The protobuf bytes of the export request, in one piece.
+    ///
+    /// A request that was merged is copied into one piece for that, once.
     pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+        match &self.chunks {
+            Chunks::One(bytes) => bytes,
+            Chunks::Many { list, joined } => joined.get_or_init(|| list.concat().into()),
+        }
+    }
+
+    /// The same bytes as they are held, in as many pieces as requests were merged.
+    pub fn chunks(&self) -> &[Bytes] {
+        match &self.chunks {
+            Chunks::One(bytes) => std::slice::from_ref(bytes),
+            Chunks::Many { list, .. } => list,
+        }
+    }
+
+    /// How many bytes they are.
+    pub fn byte_len(&self) -> usize {
+        self.chunks().iter().map(Bytes::len).sum()
     }
 
     /// The request as one line of OTLP/JSON, without a newline.
     pub fn to_json(&self) -> Result<Vec<u8>, WireError> {
-        encode::encode(&self.bytes, self.signal.request())
+        encode::encode(self.bytes(), self.signal.request())
     }
 
-    /// Joins requests of one signal; requests of another signal than the first's stay out.
+    /// Joins requests of one signal without copying them; requests of another signal than the first's stay out.
     ///
     /// Returns `None` when there is nothing to join.
     pub fn merge(requests: &[Self]) -> Option<Self> {
@@ -86,11 +126,13 @@ impl Request {
                 .iter()
                 .filter(|request| request.signal == first.signal)
         };
-        let mut bytes = Vec::with_capacity(same().map(|request| request.bytes.len()).sum());
-        same().for_each(|request| bytes.extend_from_slice(&request.bytes));
+        let chunks = same().flat_map(|request| request.chunks().iter().cloned());
         Some(Self {
             signal: first.signal,
-            bytes: bytes.into(),
+            chunks: Chunks::Many {
+                list: chunks.collect(),
+                joined: OnceLock::new(),
+            },
             items: same().map(|request| request.items).sum(),
             replaced_strings: same().map(|request| request.replaced_strings).sum(),
         })
@@ -103,7 +145,7 @@ impl Request {
     pub fn stored(signal: Signal, bytes: Bytes, items: usize) -> Self {
         Self {
             signal,
-            bytes,
+            chunks: Chunks::One(bytes),
             items,
             replaced_strings: 0,
         }
@@ -121,10 +163,10 @@ impl Request {
         if first == 0 || most == 0 || self.items <= first {
             return Ok(vec![self]);
         }
-        let pieces = split(&self.bytes, self.signal.request(), first, most)?;
+        let pieces = split(self.bytes(), self.signal.request(), first, most)?;
         let request = |piece: crate::split::Piece| Self {
             signal: self.signal,
-            bytes: piece.bytes.into(),
+            chunks: Chunks::One(piece.bytes.into()),
             items: piece.items,
             replaced_strings: 0,
         };
@@ -137,11 +179,11 @@ impl Request {
         self,
         walk: impl FnOnce(Signal, &[u8]) -> Result<Outcome, E>,
     ) -> Result<Self, E> {
-        let outcome = walk(self.signal, &normal_form(&self.bytes, self.signal)?)?;
+        let outcome = walk(self.signal, &normal_form(self.bytes(), self.signal)?)?;
         Ok(match outcome.bytes {
             None => self,
             Some(bytes) => Self {
-                bytes: bytes.into(),
+                chunks: Chunks::One(bytes.into()),
                 items: self.items.saturating_sub(outcome.dropped),
                 ..self
             },

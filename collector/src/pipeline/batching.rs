@@ -112,7 +112,7 @@ impl Measure {
     pub(super) fn of(self, request: &Request) -> usize {
         match self {
             Self::Items => request.items(),
-            Self::Bytes => request.bytes().len(),
+            Self::Bytes => request.byte_len(),
         }
     }
 }
@@ -150,7 +150,7 @@ impl Formed {
     /// The bytes in it.
     pub(super) fn bytes(&self) -> usize {
         let requests = self.pieces.iter().map(|piece| &piece.batch.request);
-        requests.map(|request| request.bytes().len()).sum()
+        requests.map(|request| request.byte_len()).sum()
     }
 }
 

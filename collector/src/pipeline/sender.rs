@@ -346,7 +346,7 @@ impl Shared {
 
     /// Adds a request to the batches that are open.
     fn push(&self, state: &mut State, piece: Piece) -> Result<(), Failure> {
-        let bytes = piece.batch.request.bytes().len();
+        let bytes = piece.batch.request.byte_len();
         let rule = self
             .rule
             .as_ref()
@@ -382,7 +382,7 @@ impl Shared {
         match self.settings.sizer {
             Sizer::Requests => 0,
             Sizer::Items => piece.batch.request.items(),
-            Sizer::Bytes => piece.batch.request.bytes().len(),
+            Sizer::Bytes => piece.batch.request.byte_len(),
         }
     }
 

@@ -63,7 +63,7 @@ async fn send(channel: &Channel, message: Bytes, encoding: Encoding) -> Result<B
     }
     let compressed = encoding != Encoding::Identity;
     let uri = uri.parse().unwrap();
-    let answer = channel.call(&uri, headers, message, compressed).await;
+    let answer = channel.call(&uri, headers, &[message], compressed).await;
     grpc::read_answer(answer.unwrap())
 }
 

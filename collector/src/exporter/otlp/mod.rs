@@ -6,6 +6,7 @@
 
 mod config;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use collector_otlp::Signal;
@@ -97,13 +98,20 @@ impl Exporter for Otlp {
             let signal = batch.request.signal();
             let uri = &self.uris[signal as usize];
             let compressed = self.encoding != Encoding::Identity;
-            let message = compress(batch.request.bytes(), self.encoding, None);
+            let message = match self.encoding {
+                // What is merged need not be in one piece to be sent.
+                Encoding::Identity => Cow::Borrowed(batch.request.chunks()),
+                encoding => Cow::Owned(vec![compress(batch.request.bytes(), encoding, None)]),
+            };
             let mut headers = self.headers.clone();
             if let Some(credentials) = &self.credentials {
                 let added = credentials.add(&mut headers, &batch.metadata);
                 added.map_err(Failure::permanent)?;
             }
-            let answer = self.channel.call(uri, headers, message, compressed).await?;
+            let answer = self
+                .channel
+                .call(uri, headers, &message, compressed)
+                .await?;
             let message = grpc::read_answer(answer).map_err(failure)?;
             self.partial.note(&message, &self.id, signal);
             Ok(())

@@ -150,7 +150,7 @@ impl Channel {
         &self,
         uri: &Uri,
         headers: HeaderMap,
-        message: Bytes,
+        message: &[Bytes],
         compressed: bool,
     ) -> Result<Answer, Failure> {
         self.manager.get_or_init(|| {
@@ -174,7 +174,7 @@ impl Channel {
         &self,
         uri: &Uri,
         headers: HeaderMap,
-        message: Bytes,
+        message: &[Bytes],
         compressed: bool,
     ) -> Result<Answer, Failure> {
         for attempt in 0.. {
@@ -184,7 +184,7 @@ impl Channel {
             *request.uri_mut() = uri.clone();
             *request.version_mut() = Version::HTTP_2;
             *request.headers_mut() = headers.clone();
-            let body = framed(message.clone(), compressed);
+            let body = framed(message, compressed);
             match ask(&ready, request, body).await {
                 Ok(answer) => return Ok(answer),
                 Err(Lost::NotBegun(reason)) => {

@@ -300,7 +300,7 @@ fn send(
     match result {
         Ok(message) => {
             let mut stream = respond.send_response(response, false)?;
-            stream.send_data(framed(message, false), false)?;
+            stream.send_data(framed(&[message], false), false)?;
             stream.send_trailers(trailers(&Ok(())))
         }
         Err(status) => {
