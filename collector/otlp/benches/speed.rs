@@ -9,7 +9,19 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use collector_otlp::{Request, Signal, wire};
+use collector_otlp::pass::{self, Level, Pass};
+use collector_otlp::{Request, Signal, WireError, wire};
+
+/// Indexes every span and changes nothing.
+struct Look;
+
+impl<'a> Pass<'a> for Look {
+    type Error = WireError;
+
+    fn level(&self) -> Level {
+        Level::Item
+    }
+}
 
 const SPANS: usize = 1000;
 const ROUNDS: usize = 200;
@@ -33,6 +45,10 @@ fn main() {
             Request::merge(&four)
         });
         report("split by 300", || parsed.clone().split(300).expect("sound"));
+        report("walk to every span", || {
+            let walk = |signal, source: &[u8]| pass::run(&mut Look, signal, source);
+            parsed.clone().apply(walk).expect("sound")
+        });
         report("to JSON", || parsed.to_json().expect("sound"));
     }
 }

@@ -44,6 +44,46 @@ impl<'a> Parts<'a> {
     /// The next part; `None` at the end of the message.
     #[inline]
     pub(crate) fn next_part(&mut self) -> Result<Option<Part>, WireError> {
+        match self.usual() {
+            Some(part) => Ok(Some(part)),
+            None => self.any(),
+        }
+    }
+
+    /// A part with a tag of one byte, and a length of one or two if it has any; else `None`.
+    #[inline(always)]
+    pub(crate) fn usual(&mut self) -> Option<Part> {
+        let rest = self.source.get(self.position..self.end)?;
+        let (&tag, after) = rest.split_first()?;
+        let (width, size) = match (tag, after) {
+            (0x80.., _) => return None,
+            (_, [low, high, ..]) if tag & 7 == 2 => match (*low, *high) {
+                (..0x80, _) => (1, usize::from(*low)),
+                (_, ..0x80) => (2, usize::from(*low & 0x7f) | usize::from(*high) << 7),
+                _ => return None,
+            },
+            (_, [..0x80, ..]) if tag & 7 == 0 => (0, 1),
+            _ if tag & 7 == 1 => (0, 8),
+            _ => return None,
+        };
+        if width + size > after.len() {
+            return None;
+        }
+        let start = self.position as u32;
+        self.position += 1 + width + size;
+        Some(Part {
+            number: u32::from(tag >> 3),
+            wire_type: tag & 7,
+            start,
+            length: start + 1,
+            value: start + 1 + width as u32,
+            end: self.position as u32,
+        })
+    }
+
+    /// Any part; `None` at the end of the message.
+    #[inline(never)]
+    pub(crate) fn any(&mut self) -> Result<Option<Part>, WireError> {
         let start = self.position;
         if start >= self.end {
             return Ok(None);

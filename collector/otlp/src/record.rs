@@ -105,34 +105,61 @@ impl<'a> Record<'a> {
         (self.start, self.end, self.message) = (start, end, Some(message));
         let attributes = message.plan.attributes;
         let mut parts = Parts::of(self.source, start, end);
-        while let Some(part) = parts.next_part()? {
-            let mut slot = Slot {
-                part,
-                key: (0, 0),
-                value: (0, 0),
-                state: State::Kept,
-            };
-            if part.number == attributes && part.wire_type == 2 {
-                self.index_attribute(&mut slot)?;
+        // Slots are made from registers: copying one that was just written stalls the processor.
+        while let Some(part) = match parts.usual() {
+            Some(part) => Some(part),
+            None => parts.any()?,
+        } {
+            let is_attribute = part.number == attributes && part.wire_type == 2;
+            match is_attribute.then(|| self.usual_attribute(part.value, part.end)) {
+                None => self.push(part, (0, 0), (0, 0)),
+                Some(Some((key, value))) => self.push(part, key, value),
+                Some(None) => {
+                    let mut slot = Slot {
+                        part,
+                        key: (0, 0),
+                        value: (0, 0),
+                        state: State::Kept,
+                    };
+                    self.index_attribute(&mut slot)?;
+                    self.slots.push(slot);
+                }
             }
-            self.slots.push(slot);
         }
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
+    fn push(&mut self, part: Part, key: (u32, u32), value: (u32, u32)) {
+        self.slots.push(Slot {
+            part,
+            key,
+            value,
+            state: State::Kept,
+        });
+    }
+
+    /// Where key and value stand in an attribute of the usual shape.
+    #[inline(always)]
+    fn usual_attribute(&self, start: u32, end: u32) -> Option<((u32, u32), (u32, u32))> {
+        let pair = self.source.get(start as usize..end as usize)?;
+        let [0x0a, key_length @ ..0x80, after @ ..] = pair else {
+            return None;
+        };
+        let (_, after) = after.split_at_checked(usize::from(*key_length))?;
+        let [0x12, value_length @ ..0x80, value @ ..] = after else {
+            return None;
+        };
+        if usize::from(*value_length) != value.len() {
+            return None;
+        }
+        let key = (start + 2, start + 2 + u32::from(*key_length));
+        Some((key, (end - value.len() as u32, end)))
+    }
+
+    #[inline(never)]
     fn index_attribute(&mut self, slot: &mut Slot) -> Result<(), WireError> {
         let (start, end) = (slot.part.value, slot.part.end);
-        let pair = &self.source[start as usize..end as usize];
-        if let [0x0a, key_length @ ..0x80, after @ ..] = pair
-            && let Some((_, [0x12, value_length @ ..0x80, value @ ..])) =
-                after.split_at_checked(usize::from(*key_length))
-            && usize::from(*value_length) == value.len()
-        {
-            slot.key = (start + 2, start + 2 + u32::from(*key_length));
-            slot.value = (end - value.len() as u32, end);
-            return Ok(());
-        }
         let mut parts = Parts::of(self.source, start, end);
         let mut values = 0;
         while let Some(part) = parts.next_part()? {
