@@ -114,6 +114,26 @@ fn one_span(name: &str, more: &[Bytes]) -> Bytes {
     bytes(1, &[resource(name), bytes(2, &[scope, span(name, more)])])
 }
 
+/// A request with a span for each of many traces.
+fn many_traces() -> Bytes {
+    let spans: Vec<Bytes> = (0..200_u64)
+        .map(|n| {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+            id[8..].copy_from_slice(&(n + 1).wrapping_mul(0xbf58_476d_1ce4_e5b9).to_be_bytes());
+            bytes(
+                2,
+                &[
+                    bytes(1, &[id]),
+                    bytes(2, &[[9_u8; 8]]),
+                    text(5, &format!("trace {n}")),
+                ],
+            )
+        })
+        .collect();
+    bytes(1, &[resource("many traces"), bytes(2, &spans)])
+}
+
 fn traces() -> Vec<Case> {
     let event = bytes(
         11,
@@ -355,6 +375,7 @@ fn traces() -> Vec<Case> {
                 })
                 .collect(),
         ),
+        ("many traces", many_traces()),
         (
             "a span of one millisecond",
             bytes(

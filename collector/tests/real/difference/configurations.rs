@@ -160,6 +160,22 @@ pub(crate) const CONFIGURATIONS: &[Configuration] = &[
             "",
         )
     },
+    Configuration {
+        metrics: "[]",
+        ..same(
+            "sample by a hash",
+            "{probabilistic_sampler: {sampling_percentage: 30, hash_seed: 22, mode: hash_seed}}",
+            "[probabilistic_sampler]",
+        )
+    },
+    Configuration {
+        metrics: "[]",
+        ..same(
+            "sample records by an attribute",
+            "{probabilistic_sampler: {sampling_percentage: 55.5, hash_seed: 3, fail_closed: false, attribute_source: record, from_attribute: http.url, sampling_priority: status}}",
+            "[probabilistic_sampler]",
+        )
+    },
 ];
 
 impl Configuration {
