@@ -24,3 +24,4 @@ pub mod resource;
 pub mod rollout;
 pub mod secret;
 pub mod template;
+pub mod tls;

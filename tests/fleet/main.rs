@@ -14,6 +14,7 @@ mod failure;
 mod kinds;
 mod main_job;
 mod newcomer;
+mod packaging;
 mod refusal;
 mod secrets;
 mod telemetry;
@@ -45,6 +46,7 @@ fn tests() -> Vec<Test> {
         accounts::TESTS,
         secrets::TESTS,
         newcomer::TESTS,
+        packaging::TESTS,
         command_line::TESTS,
         // It empties the hosts, so it comes last.
         destroy::TESTS,

@@ -34,6 +34,7 @@ const OTHER_KEY: &str =
 struct Newcomer {
     lab: Lab,
     folder: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 impl Newcomer {
@@ -42,7 +43,10 @@ impl Newcomer {
         let program = program.to_str().expect("a path");
         let folder = self.folder.path().to_str().expect("a path");
         let all = [&[program], arguments, &["--project", folder]].concat();
-        Output::of(&mut self.lab.exec(&all))
+        let mut command = self.lab.exec(&all);
+        // Whoever runs the tests may have identities of their own.
+        command.env("HOME", self.home.path());
+        Output::of(&mut command)
     }
 
     fn inventory(&self) -> String {
@@ -92,7 +96,8 @@ fn arrive() -> Newcomer {
     let _ = lab.project().provision(&["lab", "down"]);
     let _ = lab.project().provision(&["lab", "up"]).success();
     let folder = tempfile::tempdir().expect("a temporary folder");
-    Newcomer { lab, folder }
+    let home = tempfile::tempdir().expect("a temporary folder");
+    Newcomer { lab, folder, home }
 }
 
 /// Shown as the hosts themselves show them, and pinned only when somebody agrees.

@@ -16,6 +16,7 @@ mod plan;
 mod schema;
 mod secret;
 mod status;
+mod tls;
 mod trust;
 
 use std::ffi::OsString;
@@ -75,6 +76,9 @@ enum Command {
     /// Keep secrets in files that live in git, encrypted
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Make a certificate authority for an environment, and certificates for its hosts
+    #[command(subcommand)]
+    Tls(tls::TlsCommand),
     /// Draw the groups, hosts, ports and data paths of an environment
     Graph(graph::GraphArgs),
     /// Print the JSON Schema of a kind of file, for editors
@@ -195,6 +199,7 @@ impl Command {
             Self::Lab(command) => command.output(),
             Self::Init(args) => args.output(),
             Self::Trust(args) => args.output(),
+            Self::Tls(command) => command.output(),
             Self::Secret(command) => command.output(),
             Self::Graph(_) | Self::Schema(_) | Self::Man(_) | Self::Completions(_) => {
                 OutputFormat::Text
@@ -213,6 +218,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Lab(command) => lab::run(command),
         Command::Init(args) => init::run(args),
         Command::Trust(args) => block_on(trust::run(args)),
+        Command::Tls(command) => tls::run(command),
         Command::Secret(command) => secret::run(command),
         Command::Graph(args) => graph::run(&args),
         Command::Man(args) => man::run(&args),

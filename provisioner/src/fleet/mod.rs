@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use crate::document::{Diagnostics, Name, suggestion};
 use crate::error::{Error, Result};
 use crate::inventory::{CloudSettings, Group, Host, Inventory, Provider, Volume, VolumeIdentity};
+use crate::tls::Certificates;
 
 /// All hosts of an environment.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Fleet {
     pub groups: BTreeMap<Name, Vec<Name>>,
     /// The providers, by the name of the inventory.
     pub providers: BTreeMap<Name, Provider>,
+    /// The environment's certificates, where `provision tls` made some.
+    pub certificates: Certificates,
 }
 
 /// One host with its variables.
@@ -96,6 +99,7 @@ impl Fleet {
             hosts: Vec::new(),
             groups: BTreeMap::new(),
             providers: BTreeMap::new(),
+            certificates: Certificates::default(),
         };
         let mut inventories = inventories;
         for inventory in &mut inventories {
@@ -193,6 +197,7 @@ impl Fleet {
             "environment": self.environment.name.as_str(),
             "tier": { "name": self.tier.name.as_str(), "events_per_second": self.tier.events_per_second },
             "groups": groups,
+            "tls": self.certificates,
         })
     }
 

@@ -12,6 +12,7 @@ use crate::document::{Diagnostics, Entry, Name, Source, read_source, suggestion}
 use crate::error::{Error, Result};
 use crate::inventory::Inventory;
 use crate::secret::{SecretFile, SecretOrigin, SecretSource};
+use crate::tls::Certificates;
 
 /// The file that holds the tiers, beside the environments.
 const TIERS_FILE: &str = "environments/tiers.toml";
@@ -111,7 +112,8 @@ impl Project {
         for entry in &environment.inventories {
             inventories.extend(self.named_inventory(entry, diagnostics)?);
         }
-        let fleet = Fleet::build(environment, tier, inventories, overrides, diagnostics);
+        let mut fleet = Fleet::build(environment, tier, inventories, overrides, diagnostics);
+        fleet.certificates = Certificates::load(&self.root, &fleet.environment.name)?;
         check_overrides(&fleet, overrides)?;
         Ok(fleet)
     }

@@ -25,9 +25,9 @@ const VOLUME_FOLDER: (&str, &str) = ("/mnt/data/otel", "/var/lib/otel-collector"
 const VOLUME_VARIABLE: (&str, &str) = ("{{ volumes.data.mount }}/otel", "/var/lib/otel-collector");
 
 const GITIGNORE: &str = "\
-# Private keys and plans do not belong into git. Encrypted secrets (*.secrets.toml) do.
+# Private keys and plans do not belong into git. Encrypted secrets (*.secrets.toml) and
+# certificates (tls/) do.
 *.key
-*.pem
 *.plan
 /dist/
 ";

@@ -45,7 +45,7 @@ pub(super) enum SecretCommand {
 
 /// What every command below `secret` takes.
 #[derive(Debug, Clone, Args)]
-struct SecretArgs {
+pub(super) struct SecretArgs {
     /// The environment: a file environments/NAME.toml
     #[arg(long, short, value_name = "NAME", env = "PROVISION_ENV")]
     env: String,
@@ -148,9 +148,9 @@ pub(super) fn run(command: SecretCommand) -> Result<ExitCode> {
 }
 
 /// An environment with its encrypted file, where it has one.
-struct Store {
-    project: Project,
-    environment: Environment,
+pub(super) struct Store {
+    pub(super) project: Project,
+    pub(super) environment: Environment,
     environment_source: Arc<Source>,
     identities: Identities,
     /// Relative to the project.
@@ -159,7 +159,7 @@ struct Store {
 }
 
 impl Store {
-    fn open(args: &SecretArgs) -> Result<Self> {
+    pub(super) fn open(args: &SecretArgs) -> Result<Self> {
         let project = Project::find(args.project.project.as_deref())?;
         let diagnostics = Diagnostics::default();
         let (environment, environment_source) = project.environment(&args.env, &diagnostics)?;
@@ -184,7 +184,7 @@ impl Store {
     }
 
     /// What the file holds; nothing where there is no file.
-    fn file(&self) -> Result<Option<SecretFile>> {
+    pub(super) fn file(&self) -> Result<Option<SecretFile>> {
         let Some(source) = &self.source else {
             return Ok(None);
         };
@@ -207,7 +207,30 @@ impl Store {
         editor.save(&self.project.root().join(&self.path))
     }
 
-    fn decrypt(&self, file: &SecretFile, name: &Name) -> Result<String> {
+    /// Sets values; makes the file where there is none, and names it in the environment.
+    pub(super) fn put(
+        &mut self,
+        values: &[(Name, String)],
+        recipients: &[String],
+    ) -> Result<SecretFile> {
+        let made = self.source.is_none();
+        if made {
+            let recipients = first_recipients(&self.identities, recipients)?;
+            let text = SecretEditor::new_text(&recipients);
+            self.source = Some(Arc::new(Source::new(self.path.clone(), text)));
+        }
+        let (file, mut editor) = self.existing()?;
+        for (name, value) in values {
+            editor.set(name, value)?;
+        }
+        self.save(&editor)?;
+        if made {
+            name_in_environment(self)?;
+        }
+        Ok(file)
+    }
+
+    pub(super) fn decrypt(&self, file: &SecretFile, name: &Name) -> Result<String> {
         let sealed = file
             .values
             .get(name)
@@ -232,7 +255,7 @@ impl Store {
     }
 }
 
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{text}");
 }
 
@@ -253,18 +276,7 @@ fn set(args: &SetArgs) -> Result<ExitCode> {
     }
     let value = value_of(args)?;
     check_value(&args.name, &value)?;
-    let made = store.source.is_none();
-    if made {
-        let recipients = first_recipients(&store.identities, &args.recipient)?;
-        let text = SecretEditor::new_text(&recipients);
-        store.source = Some(Arc::new(Source::new(store.path.clone(), text)));
-    }
-    let (file, mut editor) = store.existing()?;
-    editor.set(&args.name, &value)?;
-    store.save(&editor)?;
-    if made {
-        name_in_environment(&store)?;
-    }
+    let file = store.put(&[(args.name.clone(), value)], &args.recipient)?;
     let count = file.recipients.len();
     let noun = if count == 1 {
         "recipient"
