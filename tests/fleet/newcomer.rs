@@ -24,6 +24,9 @@ hosts.first = { address = "10.77.0.11" }
 hosts.second = { address = "10.77.0.12" }
 "#;
 
+/// Not to be seen.
+const SECRET: &str = "t0ken-of-the-newcomer";
+
 const ADDRESSES: [&str; 2] = ["10.77.0.11", "10.77.0.12"];
 
 /// Of no machine.
@@ -84,7 +87,51 @@ fn two_hosts_known_by_address_and_key_get_to_a_rollout(_: &Lab) {
         );
         assert!(!answer.is_empty(), "{host} is not healthy");
     }
+    keeps_a_secret(&newcomer);
     meets_another_key(&newcomer);
+}
+
+/// Encrypted in the project, in clear on the host that asks for it, and shown nowhere.
+fn keeps_a_secret(newcomer: &Newcomer) {
+    let from = newcomer.home.path().join("value");
+    fs::write(&from, format!("{SECRET}\n")).expect("a file");
+    let from = from.to_str().expect("a path");
+    let set = [
+        "secret",
+        "set",
+        "token",
+        "--env",
+        "production",
+        "--from",
+        from,
+    ];
+    let mut said = newcomer.provision(&set).success().describe();
+    let template = newcomer
+        .folder
+        .path()
+        .join("templates/collector/gateway.yaml.tera");
+    let text = fs::read_to_string(&template).expect("a template");
+    let text = format!("# {{{{ secrets.token }}}}\n{text}");
+    fs::write(&template, text).expect("a template");
+    let limited = ["--env", "production", "--limit", "collector-1", "--verbose"];
+    let plan = newcomer
+        .provision(&[&["plan"], &limited[..]].concat())
+        .expect_code(2);
+    said.push_str(&plan.describe());
+    let apply = newcomer
+        .provision(&[&["apply", "--yes"], &limited[..]].concat())
+        .success();
+    said.push_str(&apply.describe());
+    let config = newcomer
+        .lab
+        .ssh("first", "cat /etc/otel-collector/config.yaml");
+    assert!(config.contains(SECRET), "{config}");
+    let file = newcomer
+        .folder
+        .path()
+        .join("environments/production.secrets.toml");
+    said.push_str(&fs::read_to_string(file).expect("a file"));
+    assert!(!said.contains(SECRET), "{said}");
 }
 
 fn arrive() -> Newcomer {
