@@ -120,6 +120,7 @@ fn a_gateway_that_does_not_become_healthy_stops_the_rollout(lab: &Lab) {
         .provision(&["apply", "--env", "development", "--yes"]);
     let _ = output.expect_code(1).says(&[
         "collector-1: http://127.0.0.1:13133/wrong is not healthy within 2s",
+        "collector-1: failed, and has what it had before",
         "play gateways stops: 1 host failed, it allows 0",
         "collector-2: not reached",
         "not done",

@@ -13,6 +13,7 @@ mod disks;
 mod failure;
 mod kinds;
 mod main_job;
+mod memory;
 mod newcomer;
 mod packaging;
 mod refusal;
@@ -48,6 +49,7 @@ fn tests() -> Vec<Test> {
         newcomer::TESTS,
         packaging::TESTS,
         command_line::TESTS,
+        memory::TESTS,
         // It empties the hosts, so it comes last.
         destroy::TESTS,
     ]

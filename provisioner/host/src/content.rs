@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use flate2::read::GzDecoder;
 use provision_protocol::fact::ContentFact;
+use provision_protocol::generation::KeptFact;
 use provision_protocol::message::{Chunk, Stored};
 use sha2::{Digest, Sha256};
 
@@ -156,6 +157,46 @@ pub(crate) fn keep(root: &Root, path: &Path) -> Result<String, Failure> {
     }
     draft.commit(None)?;
     Ok(sha256)
+}
+
+/// Keeps an upload under its second name as well. That is a convenience for later, so a failure is
+/// none.
+pub(crate) fn keep_upload(root: &Root, sha256: &str) {
+    let (upload, kept) = (
+        root.state(CONTENTS).join(sha256),
+        root.state(PREVIOUS).join(sha256),
+    );
+    if durable::make_private_directory(&root.state(PREVIOUS)).is_ok() {
+        let _ = fs::hard_link(upload, kept);
+    }
+}
+
+/// Keeps a content no longer.
+pub(crate) fn forget_kept(root: &Root, sha256: &str) -> Result<(), Failure> {
+    durable::remove_if_there(&root.state(PREVIOUS).join(check_sha256(sha256)?))
+}
+
+/// What is kept of a content, with its text where that is one and not longer than `limit_bytes`.
+pub(crate) fn look_at_kept(
+    root: &Root,
+    sha256: &str,
+    limit_bytes: u64,
+) -> Result<KeptFact, Failure> {
+    let path = root.state(PREVIOUS).join(check_sha256(sha256)?);
+    let Ok(found) = fs::metadata(&path) else {
+        return Ok(KeptFact::default());
+    };
+    let text = if found.len() <= limit_bytes {
+        let bytes = fs::read(&path).doing(|| format!("read {}", path.display()))?;
+        String::from_utf8(bytes).ok()
+    } else {
+        None
+    };
+    Ok(KeptFact {
+        exists: true,
+        size_bytes: found.len(),
+        text: text.filter(|_| limit_bytes > 0),
+    })
 }
 
 /// Removes uploads, whole or not, that are small, old or `spent`.

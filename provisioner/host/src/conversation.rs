@@ -17,20 +17,21 @@ use provision_protocol::frame::{self, FrameError};
 use provision_protocol::message::from_host::Body as Answer;
 use provision_protocol::message::to_host::Body as Request;
 use provision_protocol::message::{
-    Facts, FromHost, Lock, Locked, Observe, OperationFailure, Perform, Performed, Progress,
-    Refused, ToHost, Unstaged,
+    Commit, Committed, Facts, FromHost, Lock, Locked, Observe, OperationFailure, Perform,
+    Performed, Progress, Refused, ToHost, Unstaged,
 };
 use provision_protocol::operation::Operation;
 use provision_protocol::operation::operation::Kind as Act;
 
 use crate::content::{self, Uploads};
 use crate::failure::Failure;
+use crate::generation::Closing;
 use crate::lock::HostLock;
 use crate::manifest::Manifest;
 use crate::operation;
 use crate::root::Root;
 use crate::stage::{self, Accepted};
-use crate::{fact, greeting, probe, retire};
+use crate::{fact, greeting, peers, probe, retire};
 
 /// How many requests are read ahead; each is bounded by the frame limit.
 const READ_AHEAD: usize = 4;
@@ -210,6 +211,10 @@ impl<W: Write> Session<W> {
                 self.clean_up()?;
                 Answer::Unstaged(Unstaged {})
             }
+            Request::Commit(request) => {
+                self.check_locked()?;
+                Answer::Committed(self.commit(request)?)
+            }
             Request::Retire(_) => {
                 self.check_locked()?;
                 Answer::Retired(retire::retire(&self.root)?)
@@ -266,13 +271,29 @@ impl<W: Write> Session<W> {
         content::remove_leftovers(&self.root, &self.committed)
     }
 
+    fn commit(&self, request: Commit) -> Result<Committed, Failure> {
+        let ending = request.ending();
+        if !request.peers.is_empty() {
+            peers::write(&self.root, &request.environment, &request.peers)?;
+        }
+        let closing = Closing {
+            ending: ending.into(),
+            plays: request.plays,
+            note: request.note,
+        };
+        let mut manifest = Manifest::read(&self.root)?;
+        let number = manifest.commit(&self.root, &request.environment, closing)?;
+        Ok(Committed { number })
+    }
+
     fn perform(&mut self, request: &Perform) -> Result<Performed, Failure> {
         if request.operations.len() > MAX_OPERATIONS {
             return Err(Failure::refused(format!(
                 "more than {MAX_OPERATIONS} operations at once"
             )));
         }
-        let mut manifest = Manifest::read(&self.root)?;
+        let origin = request.origin.clone().unwrap_or_default();
+        let mut manifest = Manifest::read_for(&self.root, &request.run, origin)?;
         let mut performed = Performed::default();
         for operation in &request.operations {
             let speaker = &mut self.speaker;

@@ -6,6 +6,7 @@
 //! - `content` takes uploads in, `stage` lays them out and validates them;
 //! - `operation` acts: one file per kind, between two lines of the `journal`, after an entry in
 //!   the `manifest`, with what a unit is owed written down by `debt`;
+//! - `generation` remembers what each run changed, and from what;
 //! - `probe` waits for health;
 //! - `retire` leaves a host on which nothing is managed any more.
 //!
@@ -20,11 +21,13 @@ mod debt;
 mod durable;
 mod fact;
 mod failure;
+mod generation;
 mod greeting;
 mod journal;
 mod lock;
 mod manifest;
 mod operation;
+mod peers;
 mod probe;
 mod process;
 mod retire;

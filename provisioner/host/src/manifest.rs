@@ -1,22 +1,27 @@
 //! What was put on this host, by whom, and what stood there before.
 //!
 //! Goes in: an entry before each change. Comes out: `manifest.json`, versioned, replaced
-//! atomically. Invariant: what is known about the time before the first run is written once and
-//! never overwritten.
+//! atomically, with the generation that is being made. Invariant: what is known about the time
+//! before the first run is written once and never overwritten; an entry and the change that made
+//! it are written at once.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
+use provision_protocol::generation::Origin;
 use provision_protocol::operation::{ManifestEntry, ManifestKind, Operation};
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
 use crate::failure::{Doing, Failure};
+use crate::generation::{Change, Closing, Debt, Ending, Generation, Standing};
 use crate::root::Root;
 
 const FILE: &str = "manifest.json";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The version before generations; it is read, and written as [`VERSION`].
+const FIRST_VERSION: u32 = 1;
 /// The most entries that a host may have.
 const MAX_ENTRIES: usize = 100_000;
 /// A write that was interrupted leaves the content before, so two hashes count as ours.
@@ -28,6 +33,15 @@ const WRITTEN_KEPT: usize = 2;
 pub(crate) struct Manifest {
     version: u32,
     entries: Vec<Entry>,
+    /// The number of the newest generation, closed or not.
+    #[serde(default)]
+    generation: u64,
+    /// What was changed since the last one was closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    open: Option<Generation>,
+    /// The run at work, and who asked for it.
+    #[serde(skip)]
+    run: (String, Origin),
 }
 
 /// One thing that was put on this host.
@@ -58,6 +72,11 @@ pub(crate) struct Entry {
     /// another hash was changed by somebody else.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) written_sha256: Vec<String>,
+    /// See [`ManifestEntry::applied`].
+    pub(crate) applied: Standing,
+    /// What is owed to units when it changes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) debts: Vec<Debt>,
 }
 
 /// What an entry is. The names are those in the file, so they do not change.
@@ -85,9 +104,11 @@ pub(crate) enum Kind {
     Volume,
     /// An unpacked archive, by path.
     Archive,
+    /// A command, by its program; only ever in a generation.
+    Command,
 }
 
-/// What stood there before, found out only when it is needed.
+/// What stood there before.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Before {
     /// It was there.
@@ -100,13 +121,27 @@ pub(crate) struct Before {
     pub(crate) value: String,
 }
 
-/// A content that is about to be written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Written<'a> {
-    /// Its hash.
-    pub(crate) sha256: &'a str,
-    /// It holds a secret.
+/// A thing that is about to be put on the host.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted<'a> {
+    /// What kind of thing.
+    pub(crate) kind: Kind,
+    /// Its path or name.
+    pub(crate) name: &'a str,
+    /// How it stands now.
+    pub(crate) before: Before,
+    /// The hash of the content that it gets.
+    pub(crate) sha256: Option<&'a str>,
+    /// The owner, group and mode that it gets.
+    pub(crate) attributes: Option<String>,
+    /// The value that it gets.
+    pub(crate) value: Option<String>,
+    /// It is a file, and the content that it gets or the one that it has may hold a secret.
     pub(crate) secret: bool,
+    /// What is owed to units because of it.
+    pub(crate) debts: Vec<Debt>,
+    /// Path and arguments of what must accept it.
+    pub(crate) validation: Vec<String>,
 }
 
 impl Manifest {
@@ -119,13 +154,16 @@ impl Manifest {
                 return Ok(Self {
                     version: VERSION,
                     entries: Vec::new(),
+                    generation: 0,
+                    open: None,
+                    run: Default::default(),
                 });
             }
             Err(error) => return Err(error).doing(|| format!("read {}", path.display())),
         };
         let version: Version = serde_json::from_slice(&bytes)
             .map_err(|error| damaged(&path.display().to_string(), &error))?;
-        if version.version != VERSION {
+        if !(FIRST_VERSION..=VERSION).contains(&version.version) {
             return Err(Failure::refused(format!(
                 "{} has version {}, and this program knows version {VERSION}: \
                  use the provision that wrote it, or a newer one",
@@ -133,7 +171,22 @@ impl Manifest {
                 version.version
             )));
         }
-        serde_json::from_slice(&bytes).map_err(|error| damaged(&path.display().to_string(), &error))
+        let mut manifest: Self = serde_json::from_slice(&bytes)
+            .map_err(|error| damaged(&path.display().to_string(), &error))?;
+        if manifest.version == FIRST_VERSION {
+            manifest.version = VERSION;
+            for entry in &mut manifest.entries {
+                entry.applied.sha256 = entry.written_sha256.first().cloned().unwrap_or_default();
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// The manifest of this host, with the run on whose behalf it will be written.
+    pub(crate) fn read_for(root: &Root, run: &str, origin: Origin) -> Result<Self, Failure> {
+        let mut manifest = Self::read(root)?;
+        manifest.run = (run.to_owned(), origin);
+        Ok(manifest)
     }
 
     /// The entries of an environment, in the order in which they were made.
@@ -152,55 +205,46 @@ impl Manifest {
             .find(|entry| entry.kind == kind && entry.name == name)
     }
 
-    /// Makes sure that an entry exists and belongs to the operation, and writes the manifest when
-    /// that changed it. `before` is asked only for an entry that is new.
+    /// Makes sure that an entry exists and belongs to the operation, and that the generation
+    /// knows what stood there before, and writes the manifest when that changed it.
     pub(crate) fn record(
         &mut self,
         root: &Root,
         operation: &Operation,
-        (kind, name): (Kind, &str),
-        before: impl FnOnce() -> Result<Before, Failure>,
+        wanted: Wanted<'_>,
     ) -> Result<(), Failure> {
-        self.record_written(root, operation, (kind, name, None), before)
-    }
-
-    /// As [`Self::record`], with the content that is about to be written.
-    pub(crate) fn record_written(
-        &mut self,
-        root: &Root,
-        operation: &Operation,
-        (kind, name, written): (Kind, &str, Option<Written<'_>>),
-        before: impl FnOnce() -> Result<Before, Failure>,
-    ) -> Result<(), Failure> {
-        let at = self
-            .entries
-            .iter()
-            .position(|entry| entry.kind == kind && entry.name == name);
-        let mut entry = if let Some(at) = at {
-            self.entries[at].clone()
-        } else {
-            let before = before()?;
-            Entry {
-                kind,
-                name: name.to_owned(),
-                existed: before.existed,
-                previous_sha256: before.sha256,
-                previous_attributes: before.attributes,
-                previous_value: before.value,
-                ..Entry::default()
-            }
-        };
+        let at = self.position(wanted.kind, wanted.name);
+        let known = at.map(|at| self.entries[at].clone());
+        let managed = known.is_some();
+        let mut entry = known.unwrap_or_else(|| Entry {
+            kind: wanted.kind,
+            name: wanted.name.to_owned(),
+            existed: wanted.before.existed,
+            previous_sha256: wanted.before.sha256.clone(),
+            previous_attributes: wanted.before.attributes.clone(),
+            previous_value: wanted.before.value.clone(),
+            ..Entry::default()
+        });
         entry.environment.clone_from(&operation.environment);
         entry.play.clone_from(&operation.play);
         entry.resource.clone_from(&operation.resource);
-        if let Some(Written { sha256, secret }) = written {
-            entry.secret = secret;
-            entry.written_sha256.retain(|known| known != sha256);
-            entry.written_sha256.insert(0, sha256.to_owned());
-            entry.written_sha256.truncate(WRITTEN_KEPT);
-        }
+        entry.take(&wanted);
+        let change = Change {
+            play: operation.play.clone(),
+            resource: operation.resource.clone(),
+            kind: wanted.kind,
+            name: wanted.name.to_owned(),
+            managed,
+            before: wanted.before.standing(),
+            after: None,
+            debts: wanted.debts,
+            validation: wanted.validation,
+            secret: wanted.secret,
+            wrote: wanted.sha256.is_some(),
+        };
+        let noted = self.note(root, &operation.environment, change)?;
         match at {
-            Some(at) if self.entries[at] == entry => return Ok(()),
+            Some(at) if self.entries[at] == entry && !noted => return Ok(()),
             Some(at) => self.entries[at] = entry,
             None if self.entries.len() >= MAX_ENTRIES => {
                 return Err(Failure::refused(format!(
@@ -210,6 +254,108 @@ impl Manifest {
             None => self.entries.push(entry),
         }
         self.write(root)
+    }
+
+    /// Writes down that a command is about to be run.
+    pub(crate) fn record_command(
+        &mut self,
+        root: &Root,
+        operation: &Operation,
+        (resource, program): (&str, &str),
+    ) -> Result<(), Failure> {
+        let change = Change {
+            play: operation.play.clone(),
+            resource: resource.to_owned(),
+            kind: Kind::Command,
+            name: program.to_owned(),
+            ..Change::default()
+        };
+        self.note(root, &operation.environment, change)?;
+        self.write(root)
+    }
+
+    /// Writes down that an entry is about to be taken back.
+    pub(crate) fn record_removal(
+        &mut self,
+        root: &Root,
+        (entry, before): (&Entry, Before),
+    ) -> Result<(), Failure> {
+        let change = Change {
+            play: entry.play.clone(),
+            resource: entry.resource.clone(),
+            kind: entry.kind,
+            name: entry.name.clone(),
+            managed: true,
+            before: before.standing(),
+            after: None,
+            debts: entry.debts.clone(),
+            validation: Vec::new(),
+            secret: entry.secret,
+            wrote: !entry.written_sha256.is_empty(),
+        };
+        let environment = entry.environment.clone();
+        self.note(root, &environment, change)?;
+        self.write(root)
+    }
+
+    /// Adds a change to the generation of this run, which may have to begin; `false` where it was
+    /// noted before.
+    fn note(&mut self, root: &Root, environment: &str, change: Change) -> Result<bool, Failure> {
+        if let Some(other) = self.open.take_if(|open| open.environment != environment) {
+            self.close_generation(root, other, Closing::interrupted())?;
+        }
+        let open = self.open.get_or_insert_with(|| {
+            self.generation += 1;
+            Generation::begin(self.generation, environment)
+        });
+        let before = open.clone();
+        open.continue_as(&self.run.0, &self.run.1);
+        open.note(change);
+        Ok(before != *open)
+    }
+
+    /// Closes what was changed for an environment; 0 where nothing was.
+    pub(crate) fn commit(
+        &mut self,
+        root: &Root,
+        environment: &str,
+        closing: Closing,
+    ) -> Result<u64, Failure> {
+        let Some(open) = self.open.take_if(|open| open.environment == environment) else {
+            return Ok(0);
+        };
+        let number = self.close_generation(root, open, closing)?;
+        self.write(root)?;
+        Ok(number)
+    }
+
+    fn close_generation(
+        &self,
+        root: &Root,
+        open: Generation,
+        closing: Closing,
+    ) -> Result<u64, Failure> {
+        self.described(open).close(root, closing)
+    }
+
+    /// A generation with what stands there now.
+    fn described(&self, mut open: Generation) -> Generation {
+        for change in &mut open.changes {
+            let entry = self.get(change.kind, &change.name);
+            change.after = entry.map(|entry| entry.applied.clone());
+        }
+        open
+    }
+
+    /// The generation of an environment that is not closed.
+    pub(crate) fn open_generation(&self, environment: &str) -> Option<Generation> {
+        let open = self.open.as_ref()?;
+        (open.environment == environment).then(|| self.described(open.clone()))
+    }
+
+    fn position(&self, kind: Kind, name: &str) -> Option<usize> {
+        let is = |entry: &Entry| entry.kind == kind && entry.name == name;
+        self.entries.iter().position(is)
     }
 
     /// A content without a secret has taken the place of one that held one.
@@ -234,12 +380,17 @@ impl Manifest {
         }
     }
 
-    /// The hashes of kept contents that an entry still needs.
+    /// The hashes of kept contents that an entry, or the generation that is open, still needs.
     pub(crate) fn kept_hashes(&self) -> impl Iterator<Item = &str> {
-        self.entries
-            .iter()
-            .map(|entry| entry.previous_sha256.as_str())
-            .filter(|sha| !sha.is_empty())
+        let originals = self.entries.iter().flat_map(|entry| {
+            [
+                entry.previous_sha256.as_str(),
+                entry.applied.sha256.as_str(),
+            ]
+        });
+        let open = self.open.iter().flat_map(|open| &open.changes);
+        let before = open.filter_map(|change| Some(change.before.as_ref()?.sha256.as_str()));
+        originals.chain(before).filter(|sha| !sha.is_empty())
     }
 
     /// The files whose content may hold a secret. Paths, so that no other spelling of one counts as
@@ -264,7 +415,49 @@ impl Manifest {
     }
 }
 
+impl Before {
+    fn standing(&self) -> Option<Standing> {
+        let standing = Standing {
+            sha256: self.sha256.clone(),
+            attributes: self.attributes.clone(),
+            value: self.value.clone(),
+        };
+        (self.existed || standing != Standing::default()).then_some(standing)
+    }
+}
+
+impl Closing {
+    /// As the next run closes what nobody can go on with.
+    const fn interrupted() -> Self {
+        Self {
+            ending: Ending::Unfinished,
+            plays: Vec::new(),
+            note: String::new(),
+        }
+    }
+}
+
 impl Entry {
+    /// Becomes what is wanted.
+    fn take(&mut self, wanted: &Wanted<'_>) {
+        if let Some(sha256) = wanted.sha256 {
+            self.applied.sha256 = sha256.to_owned();
+            if self.kind == Kind::File {
+                self.secret = wanted.secret;
+                self.written_sha256.retain(|known| known != sha256);
+                self.written_sha256.insert(0, sha256.to_owned());
+                self.written_sha256.truncate(WRITTEN_KEPT);
+            }
+            self.debts.clone_from(&wanted.debts);
+        }
+        if let Some(attributes) = &wanted.attributes {
+            self.applied.attributes.clone_from(attributes);
+        }
+        if let Some(value) = &wanted.value {
+            self.applied.value.clone_from(value);
+        }
+    }
+
     fn to_message(&self) -> ManifestEntry {
         ManifestEntry {
             environment: self.environment.clone(),
@@ -276,6 +469,9 @@ impl Entry {
             previous_sha256: self.previous_sha256.clone(),
             previous_attributes: self.previous_attributes.clone(),
             previous_value: self.previous_value.clone(),
+            applied: Some(self.applied.to_message()),
+            secret: self.secret,
+            debts: self.debts.iter().map(Debt::to_message).collect(),
         }
     }
 }
@@ -317,104 +513,9 @@ same_kinds!(
     Unit,
     Sysctl,
     Volume,
-    Archive
+    Archive,
+    Command
 );
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn operation(play: &str) -> Operation {
-        Operation {
-            environment: "production".into(),
-            play: play.into(),
-            resource: "file /x".into(),
-            ..Operation::default()
-        }
-    }
-
-    const fn written(sha256: &str) -> Written<'_> {
-        Written {
-            sha256,
-            secret: false,
-        }
-    }
-
-    fn place() -> (tempfile::TempDir, Root) {
-        let directory = tempfile::tempdir().unwrap();
-        let root = Root::below(directory.path().to_owned());
-        durable::make_private_directory(&root.state("")).unwrap();
-        (directory, root)
-    }
-
-    #[test]
-    fn what_stood_there_first_is_never_overwritten() {
-        let (_directory, root) = place();
-        let mut manifest = Manifest::read(&root).unwrap();
-        let before = || {
-            Ok(Before {
-                existed: true,
-                sha256: "aa".into(),
-                ..Before::default()
-            })
-        };
-        manifest
-            .record_written(
-                &root,
-                &operation("one"),
-                (Kind::File, "/x", Some(written("bb"))),
-                before,
-            )
-            .unwrap();
-        let never = || panic!("asked again");
-        let mut manifest = Manifest::read(&root).unwrap();
-        for sha in ["cc", "dd"] {
-            let what = (Kind::File, "/x", Some(written(sha)));
-            manifest
-                .record_written(&root, &operation("two"), what, never)
-                .unwrap();
-        }
-        let manifest = Manifest::read(&root).unwrap();
-        let entry = manifest.get(Kind::File, "/x").unwrap();
-        assert!(entry.existed);
-        assert_eq!(entry.previous_sha256, "aa");
-        assert_eq!(entry.written_sha256, ["dd", "cc"]);
-        assert_eq!(manifest.of("production")[0].play, "two");
-        assert_eq!(manifest.of("staging"), []);
-    }
-
-    #[test]
-    fn tells_a_newer_manifest_from_a_damaged_one() {
-        let (_directory, root) = place();
-        fs::write(root.state(FILE), r#"{"version":2,"things":[]}"#).unwrap();
-        assert!(
-            Manifest::read(&root)
-                .unwrap_err()
-                .to_string()
-                .contains("has version 2")
-        );
-        fs::write(root.state(FILE), "{").unwrap();
-        assert!(
-            Manifest::read(&root)
-                .unwrap_err()
-                .to_string()
-                .contains("cannot be understood")
-        );
-    }
-
-    #[test]
-    fn forgetting_leaves_the_others() {
-        let (_directory, root) = place();
-        let mut manifest = Manifest::read(&root).unwrap();
-        for name in ["/a", "/b"] {
-            let before = || Ok(Before::default());
-            manifest
-                .record(&root, &operation("p"), (Kind::File, name), before)
-                .unwrap();
-        }
-        manifest.forget(&root, Kind::File, "/a").unwrap();
-        let manifest = Manifest::read(&root).unwrap();
-        assert_eq!(manifest.of("production").len(), 1);
-        assert_eq!(manifest.get(Kind::File, "/a"), None);
-    }
-}
+mod tests;

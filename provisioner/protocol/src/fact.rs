@@ -3,6 +3,7 @@
 //! Goes in: [`Query`]. Comes out: one [`Fact`] of the same kind. Invariant: looking changes
 //! nothing, and what cannot be found out is an [`Fact::error`], never a guess.
 
+use crate::generation::{GenerationsFact, GenerationsQuery, KeptFact, KeptQuery};
 use crate::operation::ManifestEntry;
 
 /// The least number of hex digits in the id of an EC2 volume.
@@ -12,13 +13,13 @@ const EC2_ID_DIGITS: usize = 8;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Query {
     /// The question itself.
-    #[prost(oneof = "query::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "query::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub kind: Option<query::Kind>,
 }
 
 /// The kinds of [`Query`].
 pub mod query {
-    use super::{CommandQuery, FileQuery, VolumeQuery};
+    use super::{CommandQuery, FileQuery, GenerationsQuery, KeptQuery, VolumeQuery};
 
     /// One question.
     #[derive(Clone, PartialEq, prost::Oneof)]
@@ -53,6 +54,12 @@ pub mod query {
         /// Everything that an environment put on the host, by the environment's name.
         #[prost(string, tag = "10")]
         Manifest(String),
+        /// What runs have changed.
+        #[prost(message, tag = "11")]
+        Generations(GenerationsQuery),
+        /// A content that is kept.
+        #[prost(message, tag = "12")]
+        Kept(KeptQuery),
     }
 }
 
@@ -63,15 +70,18 @@ pub struct Fact {
     #[prost(string, optional, tag = "20")]
     pub error: Option<String>,
     /// The answer itself.
-    #[prost(oneof = "fact_kind::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(
+        oneof = "fact_kind::Kind",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+    )]
     pub kind: Option<fact_kind::Kind>,
 }
 
 /// The kinds of [`Fact`].
 pub mod fact_kind {
     use super::{
-        CommandFact, ContentFact, FileFact, GroupFact, ManifestFact, PackageFact, SysctlFact,
-        UnitFact, UserFact, VolumeFact,
+        CommandFact, ContentFact, FileFact, GenerationsFact, GroupFact, KeptFact, ManifestFact,
+        PackageFact, SysctlFact, UnitFact, UserFact, VolumeFact,
     };
 
     /// One answer.
@@ -107,6 +117,12 @@ pub mod fact_kind {
         /// See [`ManifestFact`].
         #[prost(message, tag = "10")]
         Manifest(ManifestFact),
+        /// See [`GenerationsFact`].
+        #[prost(message, tag = "11")]
+        Generations(GenerationsFact),
+        /// See [`KeptFact`].
+        #[prost(message, tag = "12")]
+        Kept(KeptFact),
     }
 }
 

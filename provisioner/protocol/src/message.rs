@@ -6,19 +6,20 @@
 //! last one is answered.
 
 use crate::fact::{Fact, Query};
+use crate::generation::{Ending, Origin, Peer};
 use crate::operation::{Operation, Validation};
 
 /// A request of the controller.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ToHost {
     /// The request itself.
-    #[prost(oneof = "to_host::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "to_host::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub body: Option<to_host::Body>,
 }
 
 /// The kinds of [`ToHost`].
 pub mod to_host {
-    use super::{Chunk, Lock, Observe, Perform, Probe, Retire, Stage, Unstage};
+    use super::{Chunk, Commit, Lock, Observe, Perform, Probe, Retire, Stage, Unstage};
 
     /// One request.
     #[derive(Clone, PartialEq, prost::Oneof)]
@@ -47,6 +48,9 @@ pub mod to_host {
         /// Leave a host on which nothing is left to be managed, answered by `Retired`.
         #[prost(message, tag = "8")]
         Retire(Retire),
+        /// Close what this run has changed as one generation, answered by `Committed`.
+        #[prost(message, tag = "9")]
+        Commit(Commit),
     }
 }
 
@@ -54,15 +58,18 @@ pub mod to_host {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct FromHost {
     /// The answer itself.
-    #[prost(oneof = "from_host::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(
+        oneof = "from_host::Body",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+    )]
     pub body: Option<from_host::Body>,
 }
 
 /// The kinds of [`FromHost`].
 pub mod from_host {
     use super::{
-        Facts, Hello, Locked, Performed, Probed, Progress, Refused, Retired, Staged, Stored,
-        Unstaged,
+        Committed, Facts, Hello, Locked, Performed, Probed, Progress, Refused, Retired, Staged,
+        Stored, Unstaged,
     };
 
     /// One answer.
@@ -101,6 +108,9 @@ pub mod from_host {
         /// Nothing of the helper is left.
         #[prost(message, tag = "11")]
         Retired(Retired),
+        /// The generation is closed.
+        #[prost(message, tag = "12")]
+        Committed(Committed),
     }
 }
 
@@ -260,6 +270,37 @@ pub struct Perform {
     /// What to do.
     #[prost(message, repeated, tag = "2")]
     pub operations: Vec<Operation>,
+    /// Who asks for it.
+    #[prost(message, optional, tag = "3")]
+    pub origin: Option<Origin>,
+}
+
+/// Closes what was changed for an environment as one generation, if anything was.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Commit {
+    /// The environment.
+    #[prost(string, tag = "1")]
+    pub environment: String,
+    /// The plays that were gone through from beginning to end.
+    #[prost(string, repeated, tag = "2")]
+    pub plays: Vec<String>,
+    /// How it ended.
+    #[prost(enumeration = "Ending", tag = "3")]
+    pub ending: i32,
+    /// What else is to be said of it; without any secret.
+    #[prost(string, tag = "4")]
+    pub note: String,
+    /// The hosts of the environment, to be written down; none leaves those that are.
+    #[prost(message, repeated, tag = "5")]
+    pub peers: Vec<Peer>,
+}
+
+/// Answers [`Commit`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Committed {
+    /// The number of the generation; 0 where nothing was changed.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
 }
 
 /// Answers [`Perform`].

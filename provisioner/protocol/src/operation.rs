@@ -4,6 +4,8 @@
 //! exactly that, a line in the journal, and an entry in the manifest. Invariant: an operation
 //! that is repeated after an interruption ends in the same state.
 
+use crate::generation::Standing;
+
 /// One step.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Operation {
@@ -396,6 +398,15 @@ pub struct ManifestEntry {
     /// sysctl's value; `enabled,active` of a unit.
     #[prost(string, tag = "9")]
     pub previous_value: String,
+    /// How it was left when it was last put there.
+    #[prost(message, optional, tag = "10")]
+    pub applied: Option<Standing>,
+    /// Its content may hold a secret.
+    #[prost(bool, tag = "11")]
+    pub secret: bool,
+    /// What is to be restarted or reloaded when it changes.
+    #[prost(message, repeated, tag = "12")]
+    pub debts: Vec<Debt>,
 }
 
 /// What a manifest entry is.
@@ -422,4 +433,6 @@ pub enum ManifestKind {
     Volume = 8,
     /// An unpacked archive, by path.
     Archive = 9,
+    /// A command, by its program; never an entry, as nothing is known of what it did.
+    Command = 10,
 }

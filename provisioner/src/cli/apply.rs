@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::context::RunContext;
 use super::plan::unreachable;
-use super::{FleetArgs, lab};
+use super::{FleetArgs, LockArgs, OutputArgs, lab};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fleet::Fleet;
 use crate::inventory::Provider;
@@ -17,16 +17,21 @@ use crate::report::{
     Events, GREEN, HostOutcome, Outcome, OutputFormat, Progress, RED, Report, print, print_json,
     render_plans, styled,
 };
-use crate::rollout::{self, observe};
+use crate::rollout::{self, RunOptions, observe};
 
 /// Arguments of `apply`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ApplyArgs {
     #[command(flatten)]
     fleet: FleetArgs,
+    #[command(flatten)]
+    lock: LockArgs,
     /// Do not ask before changing anything
     #[arg(long, short)]
     yes: bool,
+    /// Leave a host that fails as it is, instead of bringing it back to what it had
+    #[arg(long)]
+    no_rollback: bool,
 }
 
 impl ApplyArgs {
@@ -41,7 +46,7 @@ pub(super) async fn run(args: ApplyArgs) -> Result<ExitCode> {
     let result = apply(&mut context, &args, events).await;
     progress.finish().await;
     match result {
-        Ok(report) => finish(&context, &args, &report),
+        Ok(report) => finish(&context, &args.fleet.output, &report),
         Err(error) => Err(context.redact(error)),
     }
 }
@@ -58,7 +63,9 @@ async fn apply(context: &mut RunContext, args: &ApplyArgs, events: Events) -> Re
     context.attach_labs(true, &events)?;
     let Desired { plays, hosts } = context.resolve()?;
     let hosts = context.hosts(hosts, &args.fleet.limit)?;
-    let options = context.options(&args.fleet, events);
+    let mut options = context.options(&args.fleet, events);
+    options.lock_timeout = args.lock.lock_timeout;
+    options.rollback = !args.no_rollback;
     let mut observation = observe(hosts, true, &options).await;
     if !observation.failures.is_empty() {
         let failures = std::mem::take(&mut observation.failures);
@@ -72,24 +79,39 @@ async fn apply(context: &mut RunContext, args: &ApplyArgs, events: Events) -> Re
         Progress::clear(&options.events).await;
         print(&context.redactor, &render_plans(&plans, output.verbose))?;
     }
+    options.peers.extend(context.left(&observation));
     let agreed = match (refused, changes && !args.yes) {
         (true, _) => Err(super::plan::refused(&plans)),
         (false, true) => confirm("Apply these changes?"),
         (false, false) => Ok(()),
     };
     let outcomes = match agreed {
-        Ok(()) => rollout::apply(&mut observation, &plays, &options).await,
+        Ok(()) => {
+            options.interrupt.arm(&options.events);
+            rollout::apply(&mut observation, &plays, &options).await
+        }
         Err(error) => Err(error),
     };
     observation.close().await;
     let hosts = outcomes?;
+    Ok(report(context, &options, hosts, started))
+}
+
+/// What became of a run.
+pub(super) fn report(
+    context: &RunContext,
+    options: &RunOptions,
+    hosts: Vec<HostOutcome>,
+    started: Instant,
+) -> Report {
     let well = |host: &HostOutcome| matches!(host.outcome, Outcome::Unchanged | Outcome::Changed);
-    Ok(Report {
+    Report {
         environment: context.fleet.environment.name.to_string(),
         succeeded: hosts.iter().all(well),
+        interrupted: options.interrupt.has_come(),
         elapsed_millis: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         hosts,
-    })
+    }
 }
 
 /// Asks on the terminal.
@@ -105,8 +127,13 @@ pub(super) fn confirm(question: &str) -> Result<()> {
     Err(Error::new(ErrorKind::Cancelled, "nothing was changed"))
 }
 
-fn finish(context: &RunContext, args: &ApplyArgs, report: &Report) -> Result<ExitCode> {
-    match args.fleet.output.output {
+/// Prints what became of a run.
+pub(super) fn finish(
+    context: &RunContext,
+    output: &OutputArgs,
+    report: &Report,
+) -> Result<ExitCode> {
+    match output.output {
         OutputFormat::Json => print_json(&context.redactor, report)?,
         OutputFormat::Text => print(&context.redactor, &render(report, &context.fleet))?,
     }
@@ -121,7 +148,7 @@ fn render(report: &Report, fleet: &Fleet) -> String {
     let mut text = String::from("\n");
     for host in &report.hosts {
         let style = match host.outcome {
-            Outcome::Failed | Outcome::Partly => RED,
+            Outcome::Failed | Outcome::RolledBack | Outcome::Partly => RED,
             _ => GREEN,
         };
         let count = host.changed.len();
@@ -132,13 +159,23 @@ fn render(report: &Report, fleet: &Fleet) -> String {
                 "failed after {count} changes: {}",
                 host.failure.as_deref().unwrap_or("")
             ),
+            (Outcome::RolledBack, _) => format!(
+                "failed, and has what it had before: {}",
+                host.failure.as_deref().unwrap_or("")
+            ),
             (outcome, _) => outcome.word().to_owned(),
         };
         text.push_str(&format!("{}: {what}\n", styled(style, &host.host)));
+        for stays in &host.stays {
+            text.push_str(&format!("    stays: {stays}\n"));
+        }
     }
     let seconds = report.elapsed_millis as f64 / 1000.0;
     let verdict = if report.succeeded { "done" } else { "not done" };
     text.push_str(&format!("{verdict} in {seconds:.1} s\n"));
+    if report.interrupted {
+        text.push_str("interrupted: run the same again, and it goes on where this ended\n");
+    }
     if report.succeeded {
         let labs = fleet
             .providers

@@ -3,7 +3,13 @@
 //! Goes in: [`FleetArgs`]. Comes out: the fleet, what it shall be, and how its hosts are reached.
 //! Invariant: every mistake in a file is found before any host is reached.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
+
+use provision_protocol::generation::{Origin, Peer};
 
 use crate::cli::FleetArgs;
 use crate::cli::lab;
@@ -13,9 +19,12 @@ use crate::fleet::{Fleet, Project};
 use crate::host::{Endpoint, Helpers, Host, LocalHost, SshAgent};
 use crate::inventory::Provider;
 use crate::plan::{Desired, HostDesired, resolve};
-use crate::report::{Event, Events};
-use crate::rollout::RunOptions;
+use crate::report::{Event, Events, Progress, print};
+use crate::rollout::{Interrupt, Observation, RunOptions};
 use crate::secret::{Redactor, Secrets};
+
+/// How many hosts write down which hosts there are.
+const KEEPERS: usize = 8;
 
 /// What commands that reach hosts begin with.
 #[derive(Debug)]
@@ -70,6 +79,22 @@ impl RunContext {
             lab::attach(&mut self.fleet, &name, up, &say)?;
         }
         Ok(())
+    }
+
+    /// Names the hosts that left the inventory and still have what this tool put there.
+    pub(super) async fn name_left(&self, observation: &Observation, events: &Events) -> Result<()> {
+        let left = self.left(observation);
+        let names: Vec<&str> = left.iter().map(|peer| peer.name.as_str()).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        Progress::clear(events).await;
+        let (names, first) = (names.join(", "), names[0]);
+        let text = format!(
+            "left the inventory and not retired: {names} (`provision retire {first}` removes what \
+             is there)\n"
+        );
+        print(&self.redactor, &text)
     }
 
     /// What every host shall be.
@@ -129,28 +154,124 @@ impl RunContext {
         Ok(hosts.zip(desired).collect())
     }
 
+    /// All hosts without anything that they shall be: what they have is in their own manifests.
+    pub(super) fn without_plays(&self) -> Vec<HostDesired> {
+        let hosts = self.fleet.hosts.iter();
+        hosts
+            .map(|host| HostDesired {
+                host: host.clone(),
+                plays: Vec::new(),
+            })
+            .collect()
+    }
+
+    /// A host that only other hosts remember. What it shall be is nothing.
+    pub(super) fn peer(&self, peer: &Peer) -> Result<(Box<dyn Host>, HostDesired)> {
+        let endpoint = Endpoint::of_peer(peer, &self.secrets)?;
+        let Some(mut host) = self.fleet.hosts.first().cloned() else {
+            return Err(Error::configuration("this environment has no host"));
+        };
+        host.host.name = peer.name.parse().map_err(Error::host)?;
+        let desired = HostDesired {
+            host,
+            plays: Vec::new(),
+        };
+        let helpers = Helpers::load()?;
+        let reached: Box<dyn Host> = if endpoint.local {
+            Box::new(LocalHost::new(endpoint, helpers))
+        } else {
+            let agent = SshAgent::prepare(std::slice::from_ref(&endpoint), helpers)?;
+            Box::new(agent.host(endpoint))
+        };
+        Ok((reached, desired))
+    }
+
     /// How this run is made.
     pub(super) fn options(&self, args: &FleetArgs, events: Events) -> RunOptions {
         RunOptions {
             environment: self.fleet.environment.name.to_string(),
             forks: args.forks,
             run: run_name(),
+            origin: Origin {
+                who: who(),
+                commit: commit_of(self.project.root()),
+            },
+            peers: self.fleet.hosts.iter().filter_map(Endpoint::peer).collect(),
+            keepers: self.keepers(),
+            rollback: true,
+            lock_timeout: Duration::ZERO,
+            interrupt: Interrupt::default(),
             events,
         }
     }
+
+    /// The hosts that write down which hosts there are.
+    pub(super) fn keepers(&self) -> BTreeSet<String> {
+        let hosts = self.fleet.hosts.iter().take(KEEPERS);
+        hosts.map(|host| host.name().to_owned()).collect()
+    }
+
+    /// Hosts that were written down and are in no inventory any more.
+    pub(super) fn left(&self, observation: &Observation) -> Vec<Peer> {
+        let mut left: Vec<Peer> = Vec::new();
+        for peer in observation
+            .sessions
+            .iter()
+            .flat_map(|session| &session.peers)
+        {
+            let is_known = left.iter().any(|known| known.name == peer.name);
+            if !is_known && self.fleet.host(&peer.name).is_none() {
+                left.push(peer.clone());
+            }
+        }
+        left
+    }
 }
 
-/// Who runs this, where and when, for locks and journals.
+/// Who runs what, where and when, for locks and journals. Arguments may hold anything, so only the
+/// command's name is in it.
 fn run_name() -> String {
+    let started = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
+    let command = std::env::args().nth(1);
+    let command = command.filter(|word| !word.starts_with('-'));
+    format!(
+        "{}, process {}, since {started}, provision {}",
+        who(),
+        std::process::id(),
+        command.as_deref().unwrap_or("apply")
+    )
+}
+
+/// The git commit of a folder, with `+` behind it where files differ from it.
+fn commit_of(folder: &Path) -> String {
+    let arguments = [
+        "describe",
+        "--always",
+        "--abbrev=12",
+        "--dirty=+",
+        "--exclude=*",
+    ];
+    let output = std::process::Command::new("git")
+        .arg("-C")
+        .arg(folder)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output();
+    match output {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
+/// Who runs this, and where.
+fn who() -> String {
     let user = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER"));
     let user = user.unwrap_or_else(|_| "someone".to_owned());
     let machine = rustix::system::uname()
         .nodename()
         .to_string_lossy()
         .into_owned();
-    let started = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
-    format!(
-        "{user}@{machine}, process {}, since {started}",
-        std::process::id()
-    )
+    format!("{user}@{machine}")
 }

@@ -7,14 +7,14 @@ use std::process::ExitCode;
 use clap::Args;
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use provision_protocol::fact::{Query, fact_kind, query};
-use provision_protocol::message::Perform;
+use provision_protocol::generation::Ending;
+use provision_protocol::message::{Commit, Perform};
 use provision_protocol::operation::{ManifestEntry, ManifestKind, Operation, Remove, operation};
 use serde::Serialize;
 
-use super::FleetArgs;
 use super::context::RunContext;
 use super::plan::unreachable;
+use super::{FleetArgs, LockArgs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::HostDesired;
 use crate::report::{BOLD, Event, Events, OutputFormat, Progress, RED, print, print_json, styled};
@@ -25,16 +25,37 @@ use crate::rollout::{HostSession, Observation, RunOptions, observe};
 pub(super) struct DestroyArgs {
     #[command(flatten)]
     fleet: FleetArgs,
+    #[command(flatten)]
+    lock: LockArgs,
     /// Do not ask before removing anything
     #[arg(long, short)]
     yes: bool,
 }
 
+/// What was removed from one host.
 #[derive(Debug, Serialize)]
-struct Removal {
+pub(super) struct Removal {
     host: String,
     removed: Vec<String>,
-    failure: Option<String>,
+    pub(super) failure: Option<String>,
+}
+
+/// How a removal is confirmed and shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    pub(super) yes: bool,
+    pub(super) output: OutputFormat,
+    pub(super) forks: usize,
+}
+
+impl Manner {
+    /// Refuses to ask where nobody can answer.
+    pub(super) fn check(self) -> Result<()> {
+        if self.yes || (self.output == OutputFormat::Text && std::io::stdin().is_terminal()) {
+            return Ok(());
+        }
+        Err(Error::usage("there is no terminal to confirm at").hint("--yes removes without asking"))
+    }
 }
 
 impl DestroyArgs {
@@ -57,12 +78,12 @@ async fn destroy(
     args: &DestroyArgs,
     events: Events,
 ) -> Result<Vec<Removal>> {
-    let output = args.fleet.output.output;
-    if !args.yes && (output == OutputFormat::Json || !std::io::stdin().is_terminal()) {
-        return Err(
-            Error::usage("there is no terminal to confirm at").hint("--yes removes without asking")
-        );
-    }
+    let manner = Manner {
+        yes: args.yes,
+        output: args.fleet.output.output,
+        forks: args.fleet.forks,
+    };
+    manner.check()?;
     context.attach_labs(false, &events)?;
     // What a host has is in its own manifest, so nothing of the playbook is needed here.
     let desired = context
@@ -75,57 +96,45 @@ async fn destroy(
         })
         .collect();
     let hosts = context.hosts(desired, &args.fleet.limit)?;
-    let options = context.options(&args.fleet, events);
+    let mut options = context.options(&args.fleet, events);
+    options.lock_timeout = args.lock.lock_timeout;
     let mut observation = observe(hosts, true, &options).await;
     if !observation.failures.is_empty() {
         let failures = std::mem::take(&mut observation.failures);
         observation.close().await;
         return Err(unreachable(failures));
     }
-    let removals = remove_all(context, &mut observation, args, &options).await;
+    let removals = remove_all(context, &mut observation, manner, &options).await;
     observation.close().await;
     removals
 }
 
-async fn remove_all(
+/// Removes everything that the environment put on these hosts.
+pub(super) async fn remove_all(
     context: &RunContext,
     observation: &mut Observation,
-    args: &DestroyArgs,
+    manner: Manner,
     options: &RunOptions,
 ) -> Result<Vec<Removal>> {
     let mut manifests = BTreeMap::new();
     for session in &mut observation.sessions {
-        let entries = manifest(session, &options.environment).await?;
+        let entries = std::mem::take(&mut session.manifest);
         manifests.insert(session.name().to_owned(), entries);
     }
     let nothing = manifests.values().all(Vec::is_empty);
-    if args.output() == OutputFormat::Text {
+    if manner.output == OutputFormat::Text {
         Progress::clear(&options.events).await;
         print(&context.redactor, &render(&manifests))?;
     }
-    if !args.yes && !nothing {
+    if !manner.yes && !nothing {
         super::apply::confirm("Remove all of this?")?;
     }
     let manifests = &manifests;
     Ok(stream::iter(observation.sessions.iter_mut())
         .map(|session| remove(session, manifests, options))
-        .buffered(args.fleet.forks)
+        .buffered(manner.forks)
         .collect()
         .await)
-}
-
-async fn manifest(session: &mut HostSession, environment: &str) -> Result<Vec<ManifestEntry>> {
-    let query = Query {
-        kind: Some(query::Kind::Manifest(environment.to_owned())),
-    };
-    let facts = session.conversation.ask(vec![query]).await?;
-    match facts.into_iter().next().and_then(|fact| fact.kind) {
-        Some(fact_kind::Kind::Manifest(manifest)) => Ok(manifest.entries),
-        _ => Err(Error::host(format!(
-            "{}: its manifest cannot be read",
-            session.name()
-        ))),
-    }
 }
 
 async fn remove(
@@ -151,7 +160,7 @@ async fn remove(
         .collect();
     let names: Vec<String> = entries.iter().copied().map(describe).collect();
     let (done, failure) = match perform(session, operations, options).await {
-        Ok((done, None)) => (done, retire(session).await.err()),
+        Ok((done, None)) => (done, retire(session, options).await.err()),
         Ok((done, failure)) => (done, failure),
         Err(error) => (0, Some(words(&error))),
     };
@@ -197,6 +206,7 @@ async fn perform(
     let perform = Perform {
         run: options.run.clone(),
         operations,
+        origin: Some(options.origin.clone()),
     };
     let tell = move |step: provision_protocol::message::Progress| {
         let doing = format!("removing {}", step.resource);
@@ -213,7 +223,17 @@ async fn perform(
 }
 
 /// Takes the helper and what it kept off a host on which nothing is left to be managed.
-async fn retire(session: &mut HostSession) -> Result<(), String> {
+async fn retire(session: &mut HostSession, options: &RunOptions) -> Result<(), String> {
+    // Where other environments have something, what was removed for this one is remembered.
+    let commit = Commit {
+        environment: options.environment.clone(),
+        ending: Ending::Applied as i32,
+        note: "destroy".to_owned(),
+        ..Commit::default()
+    };
+    if let Err(error) = session.conversation.commit(commit).await {
+        return Err(words(&error));
+    }
     match session.conversation.retire().await {
         Ok(_) => Ok(()),
         Err(error) => Err(words(&error)),
@@ -225,7 +245,7 @@ fn words(error: &Error) -> String {
     text.strip_prefix("error: ").unwrap_or(&text).to_owned()
 }
 
-fn describe(entry: &ManifestEntry) -> String {
+pub(super) fn describe(entry: &ManifestEntry) -> String {
     let kind = match entry.kind() {
         ManifestKind::Unspecified => "something",
         ManifestKind::File => "file",
@@ -237,6 +257,7 @@ fn describe(entry: &ManifestEntry) -> String {
         ManifestKind::Sysctl => "sysctl",
         ManifestKind::Volume => "volume",
         ManifestKind::Archive => "archive",
+        ManifestKind::Command => "command",
     };
     format!("{kind} {}", entry.name)
 }
@@ -267,7 +288,12 @@ fn render(manifests: &BTreeMap<String, Vec<ManifestEntry>>) -> String {
     text
 }
 
-fn finish(context: &RunContext, output: OutputFormat, removals: &[Removal]) -> Result<ExitCode> {
+/// Prints what became of a removal.
+pub(super) fn finish(
+    context: &RunContext,
+    output: OutputFormat,
+    removals: &[Removal],
+) -> Result<ExitCode> {
     let failed: Vec<&Removal> = removals
         .iter()
         .filter(|removal| removal.failure.is_some())

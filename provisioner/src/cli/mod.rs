@@ -1,18 +1,22 @@
 //! The command line: one file per command.
 //!
 //! Goes in: arguments. Comes out: an exit code: 0 done or nothing to do, 1 an error, 2 changes
-//! (of `plan` alone). Invariant: errors are printed here and nowhere else.
+//! (of `plan`, and of `drift` where hosts differ). Invariant: errors are printed here and nowhere else.
 
 mod apply;
 mod completions;
 mod context;
 mod destroy;
+mod drift;
 mod graph;
+mod history;
 mod init;
 mod inventory;
 mod lab;
 mod man;
 mod plan;
+mod retire;
+mod rollback;
 mod schema;
 mod secret;
 mod status;
@@ -23,6 +27,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -63,6 +68,14 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Show what runs on every host
     Status(status::StatusArgs),
+    /// Show who changed what on every host, and when
+    History(history::HistoryArgs),
+    /// Show how hosts differ from what was last applied (exit 0: not at all, 2: they do, 1: error)
+    Drift(drift::DriftArgs),
+    /// Bring hosts back to what they had before the last run, or at a generation
+    Rollback(rollback::RollbackArgs),
+    /// Remove what this tool put on a host that left the inventory
+    Retire(retire::RetireArgs),
     /// Remove exactly what this tool put on the hosts of an environment
     Destroy(destroy::DestroyArgs),
     /// Check and show inventories
@@ -131,6 +144,18 @@ struct ProjectArgs {
     project: Option<PathBuf>,
 }
 
+/// What every command that changes hosts takes.
+#[derive(Debug, Clone, Args)]
+struct LockArgs {
+    /// How long to wait for another run to leave a host, for instance 5m
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
+    lock_timeout: Duration,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "a time such as 30s or 5m".to_owned())
+}
+
 fn default_forks() -> usize {
     std::thread::available_parallelism().map_or(8, |count| (count.get() * 8).clamp(8, 64))
 }
@@ -194,6 +219,10 @@ impl Command {
             Self::Apply(args) => args.output(),
             Self::Plan(args) => args.output(),
             Self::Status(args) => args.output(),
+            Self::History(args) => args.output(),
+            Self::Drift(args) => args.output(),
+            Self::Rollback(args) => args.output(),
+            Self::Retire(args) => args.output(),
             Self::Destroy(args) => args.output(),
             Self::Inventory(command) => command.output(),
             Self::Lab(command) => command.output(),
@@ -213,6 +242,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Apply(args) => block_on(apply::run(args)),
         Command::Plan(args) => block_on(plan::run(args)),
         Command::Status(args) => block_on(status::run(args)),
+        Command::History(args) => block_on(history::run(args)),
+        Command::Drift(args) => block_on(drift::run(args)),
+        Command::Rollback(args) => block_on(rollback::run(args)),
+        Command::Retire(args) => block_on(retire::run(args)),
         Command::Destroy(args) => block_on(destroy::run(args)),
         Command::Inventory(command) => inventory::run(command),
         Command::Lab(command) => lab::run(command),

@@ -50,6 +50,9 @@ async fn plan(
     let mut observation = observe(hosts, false, &options).await;
     let failures = std::mem::take(&mut observation.failures);
     let plans = observation.plans();
+    if args.output() == OutputFormat::Text {
+        context.name_left(&observation, &options.events).await?;
+    }
     observation.close().await;
     Ok((plans, failures))
 }

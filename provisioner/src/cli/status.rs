@@ -109,6 +109,9 @@ async fn status(
             health: Vec::new(),
         });
     }
+    if args.output() == OutputFormat::Text {
+        context.name_left(&observation, &options.events).await?;
+    }
     observation.close().await;
     Ok(statuses)
 }

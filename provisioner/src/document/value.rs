@@ -95,6 +95,12 @@ const NAME_LIMIT: usize = 63;
 pub struct Name(String);
 
 impl Name {
+    /// A name that this program itself gives.
+    pub(crate) fn of_ours(text: &'static str) -> Self {
+        debug_assert!(text.parse::<Self>().is_ok());
+        Self(text.to_owned())
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

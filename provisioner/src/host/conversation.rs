@@ -11,15 +11,16 @@ use provision_protocol::PROTOCOL_VERSION;
 use provision_protocol::fact::{Fact, Query};
 use provision_protocol::frame;
 use provision_protocol::message::{
-    Chunk, FromHost, Hello, Lock, Observe, Perform, Performed, Probe, Probed, Progress, Retire,
-    Stage, Staged, ToHost, Unstage, from_host, to_host,
+    Chunk, Commit, Committed, FromHost, Hello, Lock, Observe, Perform, Performed, Probe, Probed,
+    Progress, Retire, Stage, Staged, ToHost, Unstage, from_host, to_host,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 
 use super::launch;
 use super::{Endpoint, Helpers};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::resource::Content;
+use crate::rollout::Interrupt;
 
 /// How long a helper may be silent. Packages are the slowest, and report as they go.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
@@ -54,6 +55,11 @@ pub struct Conversation {
     name: String,
     transport: Transport,
     hello: Hello,
+    interrupt: Interrupt,
+    /// The helper was told that nothing more is asked, so that it ends after the step in hand.
+    hushed: bool,
+    /// Another run holds the lock that was asked for.
+    taken: bool,
 }
 
 impl Conversation {
@@ -73,6 +79,9 @@ impl Conversation {
             name: endpoint.name.clone(),
             transport,
             hello: Hello::default(),
+            interrupt: Interrupt::default(),
+            hushed: false,
+            taken: false,
         };
         match conversation.receive(PROMPT_TIMEOUT).await? {
             from_host::Body::Hello(hello) if hello.protocol_version == PROTOCOL_VERSION => {
@@ -98,6 +107,17 @@ impl Conversation {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Ends after the step in hand once the interrupt comes.
+    pub fn heed(&mut self, interrupt: Interrupt) {
+        self.interrupt = interrupt;
+    }
+
+    /// Whether another run holds the lock that was asked for last.
+    #[must_use]
+    pub const fn is_taken(&self) -> bool {
+        self.taken
     }
 
     /// Takes the lock, where a holder is given, asks for all facts and looks at the health of
@@ -127,16 +147,18 @@ impl Conversation {
             };
             self.send(to_host::Body::Probe(probe)).await?;
         }
+        let mut taken = None;
         if holder.is_some() {
             match self.receive(PROMPT_TIMEOUT).await? {
                 from_host::Body::Locked(_) => {}
                 from_host::Body::Refused(refused) => {
-                    return Err(Error::host(format!("{}: {}", self.name, refused.message))
-                        .hint("wait for the other run to end, or look whether it still lives"));
+                    let error = Error::host(format!("{}: {}", self.name, refused.message));
+                    taken = Some(error.hint("--lock-timeout waits for the other run to end"));
                 }
                 _ => return Err(self.out_of_order()),
             }
         }
+        self.taken = taken.is_some();
         let facts = match self.receive(SILENCE_TIMEOUT).await? {
             from_host::Body::Facts(facts) if facts.facts.len() == expected => facts.facts,
             from_host::Body::Refused(refused) => return Err(self.refused(&refused.message)),
@@ -146,7 +168,10 @@ impl Conversation {
         for _ in targets {
             health.push(self.probed(PROMPT_TIMEOUT).await?);
         }
-        Ok((facts, health))
+        match taken {
+            Some(error) => Err(error),
+            None => Ok((facts, health)),
+        }
     }
 
     /// The answers to these queries.
@@ -266,6 +291,19 @@ impl Conversation {
         }
     }
 
+    /// Closes what was changed as one generation.
+    ///
+    /// # Errors
+    /// The connection ends, or the host cannot write it down.
+    pub async fn commit(&mut self, commit: Commit) -> Result<Committed> {
+        self.send(to_host::Body::Commit(commit)).await?;
+        match self.receive(PROMPT_TIMEOUT).await? {
+            from_host::Body::Committed(committed) => Ok(committed),
+            from_host::Body::Refused(refused) => Err(self.refused(&refused.message)),
+            _ => Err(self.out_of_order()),
+        }
+    }
+
     /// Has the helper leave the host, where nothing is managed any more; `false` where other
     /// environments have something on it.
     ///
@@ -288,6 +326,11 @@ impl Conversation {
     }
 
     async fn send(&mut self, body: to_host::Body) -> Result<()> {
+        if self.interrupt.has_come() {
+            let message = format!("{}: interrupted", self.name);
+            return Err(Error::new(ErrorKind::Cancelled, message)
+                .hint("run it again: what was begun is completed"));
+        }
         let frame = frame::encode(&ToHost { body: Some(body) })
             .map_err(|error| Error::host(format!("{}: {error}", self.name)))?;
         let writer = &mut self.transport.writer;
@@ -312,14 +355,8 @@ impl Conversation {
     }
 
     async fn receive_any(&mut self, within: Duration) -> Result<from_host::Body> {
-        let reader = &mut self.transport.reader;
-        let received = async {
-            let length = frame::check_length(reader.read_u32().await?)?;
-            let mut body = vec![0u8; length as usize];
-            reader.read_exact(&mut body).await?;
-            Ok::<_, frame::FrameError>(FromHost::decode(body.as_slice())?)
-        };
-        match tokio::time::timeout(within, received).await {
+        let received = self.next_frame(within).await;
+        match received {
             Ok(Ok(FromHost { body: Some(body) })) => Ok(body),
             Ok(Ok(FromHost { body: None })) => Err(self.out_of_order()),
             Ok(Err(error)) => Err(self.lost().await.caused_by(error)),
@@ -329,6 +366,37 @@ impl Conversation {
                     .lost()
                     .await
                     .caused_by(format!("no answer within {waited}")))
+            }
+        }
+    }
+
+    /// The next frame, or `Err` where none came in time. An interrupt meanwhile is passed on.
+    async fn next_frame(
+        &mut self,
+        within: Duration,
+    ) -> Result<Result<FromHost, frame::FrameError>, tokio::time::error::Elapsed> {
+        let Self {
+            transport,
+            interrupt,
+            hushed,
+            ..
+        } = self;
+        let reader = &mut transport.reader;
+        let received = tokio::time::timeout(within, async {
+            let length = frame::check_length(reader.read_u32().await?)?;
+            let mut body = vec![0u8; length as usize];
+            reader.read_exact(&mut body).await?;
+            Ok::<_, frame::FrameError>(FromHost::decode(body.as_slice())?)
+        });
+        tokio::pin!(received);
+        loop {
+            tokio::select! {
+                received = &mut received => return received,
+                () = interrupt.comes(), if !*hushed => {
+                    // The helper notices the end of its input, ends the step in hand and answers.
+                    *hushed = true;
+                    let _ = transport.writer.shutdown().await;
+                }
             }
         }
     }

@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+use provision_protocol::generation::Peer;
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::fleet::FleetHost;
 use crate::inventory::Become;
@@ -41,7 +44,91 @@ pub struct Endpoint {
     pub connect_timeout: Duration,
 }
 
+/// How a host is reached, as it is written down on other hosts: nothing of it is secret.
+#[derive(Debug, Deserialize, Serialize)]
+struct Reached {
+    address: String,
+    local: bool,
+    port: Option<u16>,
+    user: Option<String>,
+    identity: Option<String>,
+    jump: Option<String>,
+    proxy_command: Option<String>,
+    host_keys: Vec<String>,
+    sudo: bool,
+    /// The name of the secret that sudo asks for.
+    sudo_secret: Option<String>,
+}
+
+/// How long a connection to a host that left the inventory may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl Endpoint {
+    /// How a host is reached, in words for [`Endpoint::of_peer`].
+    #[must_use]
+    pub fn peer(host: &FleetHost) -> Option<Peer> {
+        let ssh = &host.host.ssh;
+        let reached = Reached {
+            address: host.host.address.clone()?,
+            local: host.host.local,
+            port: ssh.port,
+            user: ssh.user.clone(),
+            identity: ssh.identity.clone(),
+            jump: ssh.jump.clone(),
+            proxy_command: ssh.proxy_command.clone(),
+            host_keys: host.host.host_keys.clone(),
+            sudo: ssh.becoming != Become::Never,
+            sudo_secret: match &ssh.becoming {
+                Become::SudoWithPassword(secret) => Some(secret.to_string()),
+                Become::Auto | Become::Never => None,
+            },
+        };
+        Some(Peer {
+            name: host.name().to_owned(),
+            reached: serde_json::to_string(&reached).ok()?,
+        })
+    }
+
+    /// How a host is reached that only other hosts remember.
+    ///
+    /// # Errors
+    /// What they remember cannot be read, or names a secret that the environment does not have.
+    pub fn of_peer(peer: &Peer, secrets: &Secrets) -> Result<Self> {
+        let name = &peer.name;
+        let reached: Reached = serde_json::from_str(&peer.reached).map_err(|error| {
+            Error::host(format!("{name}: how it was reached cannot be read")).caused_by(error)
+        })?;
+        let sudo_password = match &reached.sudo_secret {
+            None => None,
+            Some(secret) => {
+                let known = secret
+                    .parse()
+                    .ok()
+                    .and_then(|name| secrets.get(&name).cloned());
+                Some(known.ok_or_else(|| {
+                    Error::configuration(format!(
+                        "host {name} needs a secret `{secret}` that the environment does not have"
+                    ))
+                })?)
+            }
+        };
+        Ok(Self {
+            name: name.clone(),
+            described_at: "no inventory any more".to_owned(),
+            address: reached.address,
+            local: reached.local,
+            port: reached.port,
+            user: reached.user,
+            identity: reached.identity,
+            jump: reached.jump,
+            proxy_command: reached.proxy_command,
+            host_keys: reached.host_keys,
+            sudo: reached.sudo,
+            sudo_password,
+            connect_timeout: CONNECT_TIMEOUT,
+        })
+    }
+
     /// How this host of the fleet is reached.
     ///
     /// # Errors

@@ -4,6 +4,11 @@
 //! pure; the same facts give the same plan.
 
 mod desired;
+pub mod drift;
+pub mod removal;
+#[cfg(test)]
+mod tests;
+pub mod undo;
 
 pub use desired::{Desired, HostDesired, PlayDesired, resolve};
 
@@ -28,6 +33,8 @@ pub struct HostPlan {
     /// What could not be done now, and is looked at again after an opaque change that may lift
     /// the reason.
     pub undecided: Vec<ResourceRefusal>,
+    /// What left the playbook and stays on the host all the same, each with the reason.
+    pub stays: Vec<String>,
 }
 
 /// One change, with the resource that it belongs to.
@@ -39,6 +46,9 @@ pub struct ResourceChange {
     pub play: String,
     /// The opaque resource after which it is looked at again, because its facts may change.
     pub unknown_after: Option<String>,
+    /// It takes away what no play speaks of any more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub left_playbook: bool,
     /// The change as it looks now.
     #[serde(flatten)]
     pub change: Change,
@@ -117,6 +127,7 @@ pub fn decide(host: &str, plays: &[PlayResources<'_>], facts: &[Fact], hello: &H
         changes: Vec::new(),
         refusals: Vec::new(),
         undecided: Vec::new(),
+        stays: Vec::new(),
     };
     let mut changed_paths = BTreeSet::new();
     let mut opaque: Option<String> = None;
@@ -142,6 +153,7 @@ pub fn decide(host: &str, plays: &[PlayResources<'_>], facts: &[Fact], hello: &H
                         resource: resource.id().to_owned(),
                         play: (*play).to_owned(),
                         unknown_after,
+                        left_playbook: false,
                         change,
                     });
                 }

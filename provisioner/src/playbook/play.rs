@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use crate::document::{self, Entry, Location, Name, Section, suggestion};
+use crate::document::{self, Entry, Location, Name, Section, Source, suggestion};
+use crate::plan::removal::REMOVAL;
 use crate::resource::{KINDS, Spec};
 
 /// How long a host may take to become healthy, when the play does not say.
@@ -112,6 +113,24 @@ impl Play {
             resources,
             location,
         })
+    }
+
+    /// The play of what no play asks for any more: one host first, then all others.
+    #[must_use]
+    pub fn of_removals() -> Self {
+        let location = Source::new("playbooks".to_owned(), String::new()).locate(0..0);
+        Self {
+            name: Name::of_ours(REMOVAL),
+            hosts: Entry {
+                value: String::new(),
+                location: location.clone(),
+            },
+            serial: vec![BatchSize::Hosts(1), BatchSize::Percent(100)],
+            max_fail: 0,
+            health: Vec::new(),
+            resources: Vec::new(),
+            location,
+        }
     }
 
     /// The hosts in batches, in order.

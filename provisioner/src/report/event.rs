@@ -57,6 +57,8 @@ pub struct Report {
     pub environment: String,
     /// Whether every host is as it shall be.
     pub succeeded: bool,
+    /// Whether somebody ended it before it was through.
+    pub interrupted: bool,
     /// How long it took, in milliseconds.
     pub elapsed_millis: u64,
     /// Every host.
@@ -74,6 +76,10 @@ pub struct HostOutcome {
     pub changed: Vec<String>,
     /// Why it failed.
     pub failure: Option<String>,
+    /// The number of the generation that the run became on this host.
+    pub generation: Option<u64>,
+    /// What could not be taken back when it was rolled back, each with the reason.
+    pub stays: Vec<String>,
 }
 
 /// What became of one host.
@@ -88,6 +94,9 @@ pub enum Outcome {
     Partly,
     /// Something went wrong; `changed` says what was done before.
     Failed,
+    /// Something went wrong, and it was brought back to what it had; `changed` says what was done
+    /// and taken back, `stays` what could not be.
+    RolledBack,
     /// The run stopped before its turn; it is as it was.
     NotReached,
 }
@@ -101,6 +110,7 @@ impl Outcome {
             Self::Changed => "changed",
             Self::Partly => "partly changed",
             Self::Failed => "failed",
+            Self::RolledBack => "rolled back",
             Self::NotReached => "not reached",
         }
     }

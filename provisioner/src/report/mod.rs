@@ -9,6 +9,7 @@ mod progress;
 mod table;
 
 pub use event::{Event, Events, HostOutcome, Outcome, Report};
+pub(crate) use plan::render_details;
 pub use plan::render_plans;
 pub use progress::Progress;
 pub use table::render_table;

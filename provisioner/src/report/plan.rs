@@ -74,6 +74,9 @@ fn render_body(plan: &HostPlan, verbose: bool) -> String {
             refusal.message
         );
     }
+    for stays in plan.stays.iter().filter(|_| verbose || !plan.is_empty()) {
+        let _ = writeln!(text, "    {} {stays}", styled(DIM, "  stays:"));
+    }
     for refused in &plan.refusals {
         let _ = writeln!(
             text,
@@ -100,6 +103,9 @@ fn render_change(text: &mut String, entry: &ResourceChange, verbose: bool) {
     if let Some(after) = &entry.unknown_after {
         remarks.push(format!("looked at again after {after}"));
     }
+    if entry.left_playbook {
+        remarks.push("left the playbook".to_owned());
+    }
     if change.irreversible {
         remarks.push("cannot be rolled back".to_owned());
     }
@@ -112,7 +118,17 @@ fn render_change(text: &mut String, entry: &ResourceChange, verbose: bool) {
         &format!("{} {}", change.action.sign(), change.action.word()),
     );
     let _ = writeln!(text, "    {sign} {}{remarks}", entry.resource);
-    for detail in &change.details {
+    render_details(
+        text,
+        &change.details,
+        change.action == Action::Create,
+        verbose,
+    );
+}
+
+/// What is different, a line or more for each detail.
+pub(crate) fn render_details(text: &mut String, details: &[Detail], new: bool, verbose: bool) {
+    for detail in details {
         match detail {
             Detail::Field {
                 name,
@@ -131,7 +147,7 @@ fn render_change(text: &mut String, entry: &ResourceChange, verbose: bool) {
             Detail::Note(note) => {
                 let _ = writeln!(text, "        {note}");
             }
-            Detail::Text(diff) => render_text(text, diff, change.action == Action::Create, verbose),
+            Detail::Text(diff) => render_text(text, diff, new, verbose),
         }
     }
 }

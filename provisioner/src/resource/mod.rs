@@ -25,7 +25,7 @@ mod volume;
 pub(crate) use artifact::shipped_programs;
 pub use artifact::{Artifacts, architecture_of};
 pub use attributes::Attributes;
-pub use change::{Action, Change, Detail, Refusal, text_diff};
+pub use change::{Action, Change, Detail, Refusal, Step, text_diff};
 pub use content::{Content, Piece};
 
 use std::collections::{BTreeMap, BTreeSet};

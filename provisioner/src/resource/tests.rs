@@ -38,6 +38,7 @@ fn decide_with(text: &str, facts: &[Fact], changed: &[&str], secrets: &Redactor)
         changes: Vec::new(),
         refusals: Vec::new(),
         undecided: Vec::new(),
+        stays: Vec::new(),
     };
     let (id, play) = (resource.id().to_owned(), "test".to_owned());
     let mut operations = String::new();
@@ -50,6 +51,7 @@ fn decide_with(text: &str, facts: &[Fact], changed: &[&str], secrets: &Redactor)
             plan.changes.push(ResourceChange {
                 resource: id,
                 play,
+                left_playbook: false,
                 unknown_after: None,
                 change,
             });

@@ -6,6 +6,7 @@
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use provision_protocol::generation::Ending;
 
 use super::RunOptions;
 use super::observe::Observation;
@@ -25,15 +26,14 @@ pub async fn apply(
 ) -> Result<Vec<HostOutcome>> {
     let prepared = prepare(&mut observation.sessions, options).await;
     if prepared.is_ok() {
-        for (play, hosts) in plays {
-            if !run_play(&mut observation.sessions, play, hosts, options).await {
-                break;
-            }
-        }
+        run_plays(&mut observation.sessions, plays, options).await;
+        close_generations(&mut observation.sessions, options).await;
     }
     stream::iter(observation.sessions.iter_mut())
         .for_each_concurrent(options.forks.max(1), |session| async {
-            if let Err(error) = session.unstage().await
+            // A helper that was told to end throws away what is staged by itself.
+            if !options.interrupt.has_come()
+                && let Err(error) = session.unstage().await
                 && session.failure.is_none()
             {
                 session.failure = Some(error.to_string());
@@ -42,6 +42,54 @@ pub async fn apply(
         .await;
     prepared?;
     Ok(observation.sessions.iter().map(outcome).collect())
+}
+
+async fn run_plays(
+    sessions: &mut [HostSession],
+    plays: &[(Play, Vec<String>)],
+    options: &RunOptions,
+) {
+    for (play, hosts) in plays {
+        if !run_play(sessions, play, hosts, options).await {
+            return;
+        }
+    }
+    let removal = Play::of_removals();
+    let hosts: Vec<String> = sessions
+        .iter()
+        .filter(|session| session.asks(&removal) && !session.is_through(&removal))
+        .map(|session| session.name().to_owned())
+        .collect();
+    run_play(sessions, &removal, &hosts, options).await;
+}
+
+/// Has every host write down what became of it. A host that failed and was not brought back, and
+/// one that was interrupted, keeps its generation open: the next run goes on with it.
+async fn close_generations(sessions: &mut [HostSession], options: &RunOptions) {
+    if options.interrupt.has_come() {
+        return;
+    }
+    let mut peers = options.peers.clone();
+    peers.sort_by(|a, b| a.name.cmp(&b.name));
+    let peers = &peers;
+    let closing = sessions.iter_mut().filter(|session| {
+        let news = !session.changed.is_empty() || session.open.is_some();
+        let keeps = options.keepers.contains(session.name())
+            && !session.manifest.is_empty()
+            && session.peers != *peers;
+        session.failure.is_none() && (news || keeps)
+    });
+    stream::iter(closing)
+        .for_each_concurrent(options.forks.max(1), |session| async {
+            let note = session.note.clone();
+            if let Err(error) = session
+                .close_generation(Ending::Applied, &note, options)
+                .await
+            {
+                session.failure = Some(words(session.name(), &error));
+            }
+        })
+        .await;
 }
 
 async fn prepare(sessions: &mut [HostSession], options: &RunOptions) -> Result<()> {
@@ -116,6 +164,9 @@ async fn run_play(
     let batches = std::iter::once(settled).chain(play.batches(&changing));
     let mut failed = 0;
     for batch in batches {
+        if options.interrupt.has_come() {
+            return false;
+        }
         let members = sessions.iter_mut().filter(|session| {
             session.failure.is_none() && batch.iter().any(|name| *name == session.name())
         });
@@ -145,10 +196,8 @@ async fn run_host(session: &mut HostSession, play: &Play, options: &RunOptions) 
         Ok(()) if !changes => return true,
         Ok(()) => (true, format!("play {} done", play.name)),
         Err(error) => {
-            let text = error.to_string();
-            let text = text.strip_prefix("error: ").unwrap_or(&text);
-            let text = without_name(session.name(), text).to_owned();
-            session.failure = Some(text.clone());
+            let text = words(session.name(), &error);
+            let text = fail(session, text, options).await;
             (false, text)
         }
     };
@@ -161,6 +210,31 @@ async fn run_host(session: &mut HostSession, play: &Play, options: &RunOptions) 
     succeeded
 }
 
+/// A host failed: it goes back to what it had, unless somebody ended the run or asked to be left
+/// with what there is.
+async fn fail(session: &mut HostSession, text: String, options: &RunOptions) -> String {
+    let mut text = text;
+    session.failure = Some(text.clone());
+    if options.interrupt.has_come() {
+        session.failure = Some("interrupted after the step in hand".to_owned());
+    } else if options.rollback {
+        let first_line = text.lines().next().unwrap_or_default().to_owned();
+        if let Err(error) = session.go_back(&first_line, options).await {
+            text.push_str("\n  not rolled back: ");
+            text.push_str(&words(session.name(), &error));
+            session.failure = Some(text.clone());
+        }
+    }
+    text
+}
+
+/// An error in words, for whoever has just read the host's name.
+fn words(host: &str, error: &Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    without_name(host, text).to_owned()
+}
+
 fn outcome(session: &HostSession) -> HostOutcome {
     let outcome = session.outcome();
     HostOutcome {
@@ -170,6 +244,8 @@ fn outcome(session: &HostSession) -> HostOutcome {
         failure: session
             .failure
             .clone()
-            .filter(|_| outcome == Outcome::Failed),
+            .filter(|_| matches!(outcome, Outcome::Failed | Outcome::RolledBack)),
+        generation: session.generation,
+        stays: session.stays.clone(),
     }
 }

@@ -5,14 +5,22 @@
 //! can; a host is not begun before the hosts of the batch before it are healthy.
 
 mod apply;
+mod interrupt;
 mod observe;
+mod recover;
 mod session;
 #[cfg(test)]
 mod tests;
 
 pub use apply::apply;
+pub use interrupt::Interrupt;
 pub use observe::{Observation, observe};
 pub use session::HostSession;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use provision_protocol::generation::{Origin, Peer};
 
 use crate::report::Events;
 
@@ -25,6 +33,18 @@ pub struct RunOptions {
     pub forks: usize,
     /// Names this run in journals and locks: who, where and when.
     pub run: String,
+    /// Who asks for it, and from which state of the project.
+    pub origin: Origin,
+    /// The hosts of the environment, for those of them that write them down.
+    pub peers: Vec<Peer>,
+    /// The hosts that write down which hosts there are.
+    pub keepers: BTreeSet<String>,
+    /// A host that fails goes back to what it had.
+    pub rollback: bool,
+    /// How long a host's lock is waited for.
+    pub lock_timeout: Duration,
+    /// Whether somebody wants the run to end.
+    pub interrupt: Interrupt,
     /// Where events go.
     pub events: Events,
 }

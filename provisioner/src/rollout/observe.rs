@@ -3,15 +3,21 @@
 //! Goes in: hosts and what they shall be. Comes out: an [`Observation`]: sessions with their
 //! plans. Invariant: nothing on a host changes but the lock that an apply takes.
 
+use std::time::{Duration, Instant};
+
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use super::RunOptions;
+use super::recover::{read_remembered, remembered};
 use super::session::HostSession;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::plan::{HostDesired, HostPlan, PlayResources, decide};
+use crate::plan::{HostDesired, HostPlan, PlayResources, decide, removal};
 use crate::report::Event;
+
+/// How often a lock is tried that another run holds.
+const LOCK_PAUSE: Duration = Duration::from_millis(500);
 
 /// What was found on all hosts.
 #[derive(Debug)]
@@ -88,19 +94,50 @@ async fn observe_host(
     };
     working("connecting");
     let mut conversation = host.connect().await?;
+    conversation.heed(options.interrupt.clone());
     working("observing");
-    let holder = lock.then_some(options.run.as_str());
-    let queries = desired.queries();
+    let mut queries = desired.queries();
+    let own = queries.len();
+    let peers = options.keepers.contains(host.name());
+    queries.extend(remembered(options, peers, 0));
     let targets: Vec<&str> = desired
         .health()
         .map(|health| health.target.as_str())
         .collect();
-    let (facts, health) = conversation.observe(holder, queries, &targets).await?;
+    let begun = Instant::now();
+    let (mut facts, health) = loop {
+        let holder = lock.then_some(options.run.as_str());
+        let observed = conversation
+            .observe(holder, queries.clone(), &targets)
+            .await;
+        match observed {
+            Err(error) if conversation.is_taken() && begun.elapsed() < options.lock_timeout => {
+                working(error.message.as_str());
+                tokio::select! {
+                    () = tokio::time::sleep(LOCK_PAUSE) => {}
+                    () = options.interrupt.comes() => return Err(error),
+                }
+            }
+            observed => break observed?,
+        }
+    };
+    let (manifest, generations) = read_remembered(host.name(), facts.split_off(own))?;
     let plays: Vec<PlayResources<'_>> = desired
         .plays
         .iter()
         .map(|play| (play.play.as_str(), play.resources.as_slice()))
         .collect();
-    let plan = decide(host.name(), &plays, &facts, conversation.hello());
-    Ok(HostSession::new(conversation, desired, plan, health))
+    let mut plan = decide(host.name(), &plays, &facts, conversation.hello());
+    let left = removal::left(&manifest, &desired);
+    if !left.is_empty() && !desired.plays.is_empty() {
+        let facts = conversation.ask(removal::queries(&left)).await?;
+        let (changes, stays) = removal::removals(&left, &facts, &desired);
+        plan.changes.extend(changes);
+        plan.stays = stays;
+    }
+    let mut session = HostSession::new(conversation, desired, plan, health);
+    session.manifest = manifest;
+    session.open = generations.generations.into_iter().next_back();
+    session.peers = generations.peers;
+    Ok(session)
 }

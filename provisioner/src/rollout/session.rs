@@ -7,13 +7,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use provision_protocol::fact::{ContentFact, Query, fact_kind, query};
+use provision_protocol::generation::{Generation, Peer};
 use provision_protocol::message::{Perform, Probe, Probed, Stage, StagedFile};
-use provision_protocol::operation::{Validation, operation};
+use provision_protocol::operation::{ManifestEntry, Validation, operation};
 
 use super::RunOptions;
+use super::recover::{read_remembered, remembered};
 use crate::document::Name;
 use crate::error::{Error, Result};
 use crate::host::Conversation;
+use crate::plan::removal::REMOVAL;
 use crate::plan::{HostDesired, HostPlan, ResourceChange, decide};
 use crate::playbook::{Health, Play};
 use crate::report::{Event, Outcome};
@@ -37,8 +40,22 @@ pub struct HostSession {
     pub changed: Vec<String>,
     /// Why it failed.
     pub failure: Option<String>,
+    /// What this tool has put on it, as it was when it was observed.
+    pub manifest: Vec<ManifestEntry>,
+    /// What an earlier run began and did not end.
+    pub open: Option<Generation>,
+    /// The hosts that are written down on it.
+    pub peers: Vec<Peer>,
+    /// What is to be said of this run in the host's history.
+    pub note: String,
+    /// The generation that this run became.
+    pub generation: Option<u64>,
+    /// It failed, and was brought back to what it had.
+    pub rolled_back: bool,
+    /// What could not be taken back then.
+    pub stays: Vec<String>,
     /// Plays that it is through with.
-    finished: BTreeSet<String>,
+    pub(super) finished: BTreeSet<String>,
     /// Files or contents of this run may be on it.
     staged: bool,
     /// An opaque change was made, so that its plan no longer holds.
@@ -46,7 +63,7 @@ pub struct HostSession {
 }
 
 impl HostSession {
-    pub(super) const fn new(
+    pub(super) fn new(
         conversation: Conversation,
         desired: HostDesired,
         plan: HostPlan,
@@ -60,6 +77,13 @@ impl HostSession {
             finished: BTreeSet::new(),
             changed: Vec::new(),
             failure: None,
+            manifest: Vec::new(),
+            open: None,
+            peers: Vec::new(),
+            note: String::new(),
+            generation: None,
+            rolled_back: false,
+            stays: Vec::new(),
             staged: false,
             stale: false,
         }
@@ -80,6 +104,7 @@ impl HostSession {
             .iter()
             .all(|entry| self.finished.contains(&entry.play));
         match (&self.failure, self.plan.changes.is_empty()) {
+            (Some(_), _) if self.rolled_back => Outcome::RolledBack,
             (Some(_), _) => Outcome::Failed,
             (None, true) => Outcome::Unchanged,
             (None, false) if through => Outcome::Changed,
@@ -88,9 +113,29 @@ impl HostSession {
         }
     }
 
+    /// The newest generations of the environment, the oldest of them first.
+    ///
+    /// # Errors
+    /// The connection ends, or the host cannot read them.
+    pub async fn generations(
+        &mut self,
+        limit: u32,
+        options: &RunOptions,
+    ) -> Result<Vec<Generation>> {
+        let queries = remembered(options, false, limit);
+        let facts = self.conversation.ask(queries).await?;
+        let (_, generations) = read_remembered(self.name(), facts)?;
+        Ok(generations.generations)
+    }
+
     /// Whether a play asks for any change of the host.
     pub(super) fn asks(&self, play: &Play) -> bool {
         self.plan.of_play(play.name.as_str()).next().is_some()
+    }
+
+    /// Whether it has gone through a play.
+    pub(super) fn is_through(&self, play: &Play) -> bool {
+        self.finished.contains(play.name.as_str())
     }
 
     /// Waits until a play that asked for no change is healthy, unless it was so when observed.
@@ -132,7 +177,10 @@ impl HostSession {
     /// What failed; everything before it is done and recorded on the host.
     pub(super) async fn run_play(&mut self, play: &Play, options: &RunOptions) -> Result<()> {
         let name = play.name.clone();
-        let mut changes: Vec<ResourceChange> = self.plan.of_play(name.as_str()).cloned().collect();
+        let planned = self.plan.of_play(name.as_str()).cloned();
+        // What left the playbook goes last, whatever is decided again before.
+        let (removals, mut changes): (Vec<_>, Vec<_>) =
+            planned.partition(|entry| entry.left_playbook);
         if self.stale {
             changes = self.decide_again(&name, None).await?;
             self.stage(&changes, options).await?;
@@ -142,15 +190,22 @@ impl HostSession {
             let cut = changes.iter().position(|entry| entry.change.opaque);
             let now = &changes[..cut.map_or(changes.len(), |at| at + 1)];
             touched |= !now.is_empty();
-            self.commit(now, options).await?;
+            self.perform(now, options).await?;
             let Some(cut) = cut else { break };
             self.stale = true;
             let after = changes[cut].resource.clone();
             changes = self.decide_again(&name, Some(&after)).await?;
             self.stage(&changes, options).await?;
         }
+        touched |= !removals.is_empty();
+        self.perform(&removals, options).await?;
         if !touched {
             self.settle(&name, options).await?;
+        } else if name.as_str() == REMOVAL {
+            let healths: Vec<Health> = self.desired.health().cloned().collect();
+            for health in &healths {
+                self.probe(health, options).await?;
+            }
         } else {
             for health in &play.health {
                 self.probe(health, options).await?;
@@ -226,15 +281,15 @@ impl HostSession {
             .iter()
             .flat_map(|entry| entry.change.contents.iter().cloned())
             .collect();
-        if contents.is_empty() {
-            return Ok(());
-        }
-        self.staged = true;
-        self.upload(&contents, options).await?;
         let stage = Stage {
             files: staged_files(changes),
             validations: validations(changes),
         };
+        if contents.is_empty() && stage.files.is_empty() {
+            return Ok(());
+        }
+        self.staged = true;
+        self.upload(&contents, options).await?;
         if stage.files.is_empty() {
             return Ok(());
         }
@@ -317,7 +372,11 @@ impl HostSession {
         Ok(())
     }
 
-    async fn commit(&mut self, changes: &[ResourceChange], options: &RunOptions) -> Result<()> {
+    pub(super) async fn perform(
+        &mut self,
+        changes: &[ResourceChange],
+        options: &RunOptions,
+    ) -> Result<()> {
         let operations: Vec<_> = changes
             .iter()
             .flat_map(|entry| entry.operations(&options.environment))
@@ -330,6 +389,7 @@ impl HostSession {
         let perform = Perform {
             run: options.run.clone(),
             operations,
+            origin: Some(options.origin.clone()),
         };
         let performed = self
             .conversation
@@ -369,7 +429,7 @@ impl HostSession {
         }
     }
 
-    async fn probe(&mut self, health: &Health, options: &RunOptions) -> Result<()> {
+    pub(super) async fn probe(&mut self, health: &Health, options: &RunOptions) -> Result<()> {
         self.say(options, &format!("waiting for {}", health.target));
         let within_millis = u64::try_from(health.within.as_millis()).unwrap_or(u64::MAX);
         let probe = Probe {
@@ -392,7 +452,7 @@ impl HostSession {
         )
     }
 
-    fn say(&self, options: &RunOptions, doing: &str) {
+    pub(super) fn say(&self, options: &RunOptions, doing: &str) {
         let event = Event::Working {
             host: self.name().to_owned(),
             doing: doing.to_owned(),

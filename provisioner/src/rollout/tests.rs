@@ -1,14 +1,19 @@
 //! Rollouts over fake hosts, also over hosts whose connection breaks.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use provision_protocol::fact::{Fact, FileFact, fact_kind};
-use provision_protocol::message::{
-    Facts, Locked, OperationFailure, Performed, Probed, StageFailure, Staged, Stored, Unstaged,
-    from_host, to_host,
+use provision_protocol::fact::{Fact, FileFact, ManifestFact, Query, fact_kind, query};
+use provision_protocol::generation::{
+    Alteration, Ending, Generation, GenerationsFact, Origin, Standing,
 };
+use provision_protocol::message::{
+    Committed, Facts, Locked, OperationFailure, Performed, Probed, StageFailure, Staged, Stored,
+    Unstaged, from_host, to_host,
+};
+use provision_protocol::operation::{ManifestKind, operation};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
@@ -79,19 +84,26 @@ fn endpoint(name: &str) -> Endpoint {
     }
 }
 
+/// The answer of a host on which nothing was ever put, with what is at every path.
+fn look(query: &Query, file: FileFact) -> Fact {
+    fixtures::fact(match query.kind.as_ref().unwrap() {
+        query::Kind::Manifest(_) => fact_kind::Kind::Manifest(ManifestFact::default()),
+        query::Kind::Generations(_) => fact_kind::Kind::Generations(GenerationsFact::default()),
+        _ => fact_kind::Kind::File(file),
+    })
+}
+
 /// A host without the file, on which everything goes well.
 fn well(request: &to_host::Body) -> Vec<from_host::Body> {
     vec![match request {
         to_host::Body::Lock(_) => from_host::Body::Locked(Locked {}),
-        to_host::Body::Observe(observe) => {
-            let absent = Fact {
-                error: None,
-                kind: Some(fact_kind::Kind::File(FileFact::default())),
-            };
-            from_host::Body::Facts(Facts {
-                facts: vec![absent; observe.queries.len()],
-            })
-        }
+        to_host::Body::Observe(observe) => from_host::Body::Facts(Facts {
+            facts: observe
+                .queries
+                .iter()
+                .map(|query| look(query, FileFact::default()))
+                .collect(),
+        }),
         to_host::Body::Chunk(chunk) => from_host::Body::Stored(Stored {
             sha256: chunk.sha256.clone(),
         }),
@@ -105,6 +117,7 @@ fn well(request: &to_host::Body) -> Vec<from_host::Body> {
             detail: String::new(),
         }),
         to_host::Body::Unstage(_) => from_host::Body::Unstaged(Unstaged {}),
+        to_host::Body::Commit(_) => from_host::Body::Committed(Committed { number: 1 }),
         to_host::Body::Retire(_) => unreachable!("a rollout retires nothing"),
     }]
 }
@@ -135,6 +148,10 @@ impl Run {
 }
 
 fn run(play: Play, script: Script) -> Run {
+    run_until(play, script, &Interrupt::default())
+}
+
+fn run_until(play: Play, script: Script, interrupt: &Interrupt) -> Run {
     let requests: Requests = Arc::new(Mutex::default());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -146,6 +163,12 @@ fn run(play: Play, script: Script) -> Run {
             environment: "test".into(),
             forks: 8,
             run: "test".into(),
+            origin: Origin::default(),
+            peers: Vec::new(),
+            keepers: BTreeSet::new(),
+            rollback: true,
+            lock_timeout: Duration::ZERO,
+            interrupt: interrupt.clone(),
             events,
         };
         let hosts = HOSTS.map(|name| {
@@ -267,8 +290,13 @@ fn a_host_that_was_left_unhealthy_stops_the_rollout_before_it_spreads() {
         Some(match request {
             // `a` has the file already, and is not healthy with it.
             to_host::Body::Observe(observe) if host == "a" && !observe.queries.is_empty() => {
+                let Some(fact_kind::Kind::File(file)) = fixtures::regular("hello\n", 0o644).kind
+                else {
+                    unreachable!()
+                };
+                let queries = observe.queries.iter();
                 vec![from_host::Body::Facts(Facts {
-                    facts: vec![fixtures::regular("hello\n", 0o644)],
+                    facts: queries.map(|query| look(query, file.clone())).collect(),
                 })]
             }
             to_host::Body::Probe(_) if host == "a" => {
@@ -297,8 +325,8 @@ fn a_connection_that_breaks_at_any_request_is_never_called_a_success() {
         run.requests.iter().filter(|(host, _)| host == "a").count()
     };
     assert!(
-        requests_of_a_good_run >= 7,
-        "lock, observe, probe, chunk, stage, perform, probe, …"
+        requests_of_a_good_run >= 9,
+        "lock, observe, probe, chunk, stage, perform, probe, commit, unstage"
     );
     for broken in 0..requests_of_a_good_run {
         let seen = Arc::new(AtomicUsize::new(0));
@@ -324,4 +352,118 @@ fn a_connection_that_breaks_at_any_request_is_never_called_a_success() {
             }
         }
     }
+}
+
+/// What a host says of a run that has changed the file.
+fn remembers(query: &Query) -> Fact {
+    let Some(query::Kind::Generations(_)) = &query.kind else {
+        return look(query, FileFact::default());
+    };
+    let standing = |sha256: &str| {
+        Some(Standing {
+            sha256: sha256.repeat(64),
+            attributes: "root:root:644".to_owned(),
+            value: String::new(),
+        })
+    };
+    let alteration = Alteration {
+        play: PLAY.to_owned(),
+        resource: "file /etc/motd".to_owned(),
+        kind: ManifestKind::File as i32,
+        name: "/etc/motd".to_owned(),
+        managed: true,
+        before: standing("a"),
+        after: standing("b"),
+        kept: true,
+        wrote: true,
+        ..Alteration::default()
+    };
+    let open = Generation {
+        number: 7,
+        changes: vec![alteration],
+        ..Generation::default()
+    };
+    fixtures::fact(fact_kind::Kind::Generations(GenerationsFact {
+        generations: vec![open],
+        peers: Vec::new(),
+    }))
+}
+
+/// A host that was healthy, and is not once it was changed, until it is changed back.
+fn sick_after_a_change(host: &'static str) -> Script {
+    let changes = Arc::new(AtomicUsize::new(0));
+    Arc::new(move |name, request| {
+        if name != host {
+            return Some(well(request));
+        }
+        Some(match request {
+            to_host::Body::Observe(observe) if changes.load(Ordering::SeqCst) > 0 => {
+                vec![from_host::Body::Facts(Facts {
+                    facts: observe.queries.iter().map(remembers).collect(),
+                })]
+            }
+            to_host::Body::Perform(_) => {
+                changes.fetch_add(1, Ordering::SeqCst);
+                well(request)
+            }
+            to_host::Body::Probe(_) => vec![from_host::Body::Probed(Probed {
+                healthy: changes.load(Ordering::SeqCst) != 1,
+                detail: "connection refused".to_owned(),
+            })],
+            _ => well(request),
+        })
+    })
+}
+
+#[test]
+fn a_host_that_is_not_healthy_goes_back_and_the_others_stay_as_they_were() {
+    let run = run(play(vec![BatchSize::Hosts(1)], 0), sick_after_a_change("b"));
+    assert_eq!(run.performed(), ["a", "b", "b"]);
+    assert_eq!(run.outcome("a"), Outcome::Changed);
+    assert_eq!(run.outcome("b"), Outcome::RolledBack);
+    assert_eq!(run.outcome("c"), Outcome::NotReached);
+    let b: Vec<&to_host::Body> = run
+        .requests
+        .iter()
+        .filter(|(host, _)| host == "b")
+        .map(|(_, body)| body)
+        .collect();
+    let mut performs = b.iter().filter_map(|body| match body {
+        to_host::Body::Perform(perform) => Some(perform),
+        _ => None,
+    });
+    let back = performs.next_back().unwrap();
+    let Some(operation::Kind::WriteFile(write)) = &back.operations[0].kind else {
+        panic!("{back:?}")
+    };
+    assert_eq!(write.sha256, "a".repeat(64));
+    let commits: Vec<_> = b
+        .iter()
+        .filter_map(|body| match body {
+            to_host::Body::Commit(commit) => Some((commit.ending(), commit.note.as_str())),
+            _ => None,
+        })
+        .collect();
+    let [(Ending::RolledBack, note)] = commits.as_slice() else {
+        panic!("{commits:?}")
+    };
+    assert!(note.contains("is not healthy within 1s"), "{note}");
+}
+
+#[test]
+fn an_interrupt_ends_after_the_step_in_hand_and_leaves_the_generation_open() {
+    let interrupt = Interrupt::default();
+    let raised = interrupt.clone();
+    let script: Script = Arc::new(move |host, request| {
+        if host == "a" && matches!(request, to_host::Body::Perform(_)) {
+            raised.raise();
+        }
+        Some(well(request))
+    });
+    let run = run_until(play(vec![BatchSize::Hosts(1)], 0), script, &interrupt);
+    assert_eq!(run.performed(), ["a"]);
+    assert_eq!(run.outcome("a"), Outcome::Failed);
+    assert_eq!(run.outcome("b"), Outcome::NotReached);
+    let commits = |(_, body): &&(String, to_host::Body)| matches!(body, to_host::Body::Commit(_));
+    assert_eq!(run.requests.iter().filter(commits).count(), 0);
 }

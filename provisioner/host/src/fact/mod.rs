@@ -15,11 +15,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use provision_protocol::fact::{Fact, FileType, ManifestFact, Query, UnitFact, fact_kind, query};
+use provision_protocol::generation::{GenerationsFact, GenerationsQuery};
 
 use crate::accounts::Accounts;
 use crate::content;
 use crate::failure::Failure;
+use crate::generation;
 use crate::manifest::Manifest;
+use crate::peers;
 use crate::root::Root;
 
 /// How much text all answers together may hold, so that they fit into one frame.
@@ -103,11 +106,33 @@ impl Observer<'_> {
                 let entries = Manifest::read(self.root)?.of(environment);
                 Answer::Manifest(ManifestFact { entries })
             }
+            Question::Generations(wanted) => Answer::Generations(self.generations(wanted)?),
+            Question::Kept(wanted) => {
+                let limit = wanted.text_limit_bytes.min(self.text_bytes);
+                let fact = content::look_at_kept(self.root, &wanted.sha256, limit)?;
+                self.text_bytes -= fact.text.as_ref().map_or(0, |text| text.len() as u64);
+                Answer::Kept(fact)
+            }
         })
     }
 }
 
 impl Observer<'_> {
+    fn generations(&self, wanted: &GenerationsQuery) -> Result<GenerationsFact, Failure> {
+        let limit = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
+        let closed = generation::closed(self.root, &wanted.environment, limit)?;
+        let open = Manifest::read(self.root)?.open_generation(&wanted.environment);
+        let all = closed.iter().chain(&open);
+        Ok(GenerationsFact {
+            generations: all.map(|one| one.to_message(self.root)).collect(),
+            peers: if wanted.peers {
+                peers::read(self.root, &wanted.environment)?
+            } else {
+                Vec::new()
+            },
+        })
+    }
+
     /// Whether this tool wrote a secret into a file. It may be one that the controller does not
     /// know any more, and could not take out of what it shows.
     fn holds_secret(&mut self, path: &str) -> Result<bool, Failure> {

@@ -10,7 +10,7 @@ use provision_protocol::operation::{MakeGroup, MakeUser};
 
 use crate::accounts::{Accounts, User};
 use crate::failure::Failure;
-use crate::manifest::{Before, Kind};
+use crate::manifest::{Before, Kind, Wanted};
 use crate::operation::Task;
 use crate::process::Program;
 use crate::root::Root;
@@ -26,12 +26,7 @@ const MAX_NAME_BYTES: usize = 32;
 pub(crate) fn make_group(task: &mut Task<'_>, wanted: &MakeGroup) -> Result<(), Failure> {
     let name = check_name(&wanted.name)?;
     let existed = Accounts::read(task.root).group(name).is_some();
-    task.record(Kind::Group, name, || {
-        Ok(Before {
-            existed,
-            ..Before::default()
-        })
-    })?;
+    task.record(account(Kind::Group, name, existed))?;
     if existed {
         return Ok(());
     }
@@ -52,12 +47,7 @@ pub(crate) fn make_user(task: &mut Task<'_>, wanted: &MakeUser) -> Result<(), Fa
     }
     let user = accounts.user(name);
     let existed = user.is_some();
-    task.record(Kind::User, name, || {
-        Ok(Before {
-            existed,
-            ..Before::default()
-        })
-    })?;
+    task.record(account(Kind::User, name, existed))?;
     let Some(user) = user else {
         return run(task.root, "useradd", new_account(&accounts, wanted));
     };
@@ -89,6 +79,18 @@ pub(crate) fn run<A: Into<OsString>>(
         format!("{tool} refused: "),
         outcome.said(MAX_WORDS_BYTES),
     ))
+}
+
+fn account(kind: Kind, name: &str, existed: bool) -> Wanted<'_> {
+    Wanted {
+        kind,
+        name,
+        before: Before {
+            existed,
+            ..Before::default()
+        },
+        ..Wanted::default()
+    }
 }
 
 fn check_name(name: &str) -> Result<&str, Failure> {

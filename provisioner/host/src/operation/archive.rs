@@ -20,7 +20,7 @@ use crate::debt;
 use crate::durable::{self, Attributes};
 use crate::fact::file::metadata;
 use crate::failure::{Doing, Failure};
-use crate::manifest::{Before, Kind};
+use crate::manifest::{Before, Kind, Wanted};
 use crate::operation::Task;
 use crate::operation::file::check_parent;
 use crate::root::check_absolute;
@@ -53,7 +53,25 @@ pub(crate) fn extract(task: &mut Task<'_>, wanted: &ExtractArchive) -> Result<()
         durable::remove_tree(&prepared)?;
         return Err(failure);
     }
-    task.record(Kind::Archive, shown, || Ok(Before::default()))?;
+    let known = task.manifest.get(Kind::Archive, shown);
+    let applied = known.map(|entry| entry.applied.clone()).unwrap_or_default();
+    let before = Before {
+        existed: false,
+        sha256: unpacked_sha256(&target).unwrap_or_default(),
+        attributes: applied.attributes,
+        value: applied.value,
+    };
+    task.record(Wanted {
+        kind: Kind::Archive,
+        name: shown,
+        before,
+        sha256: Some(&wanted.sha256),
+        attributes: Some(format!("{}:{}:", wanted.owner, wanted.group)),
+        value: Some(wanted.strip_components.to_string()),
+        debts: wanted.debts.iter().map(Into::into).collect(),
+        ..Wanted::default()
+    })?;
+    content::keep_upload(root, &wanted.sha256);
     debt::record(root, &wanted.debts)?;
     let flags = if is_there {
         RenameFlags::EXCHANGE
@@ -64,6 +82,12 @@ pub(crate) fn extract(task: &mut Task<'_>, wanted: &ExtractArchive) -> Result<()
     durable::sync_parent(&target)?;
     // After an exchange this is what stood there before, and otherwise nothing.
     durable::remove_tree(&prepared)
+}
+
+/// The hash of the archive that a directory was unpacked from.
+pub(crate) fn unpacked_sha256(target: &Path) -> Option<String> {
+    let words = fs::read_to_string(target.join(MARK)).ok()?;
+    content::check_sha256(words.trim()).ok().map(str::to_owned)
 }
 
 /// Removes an unpacked archive, and nothing that only stands in its place.

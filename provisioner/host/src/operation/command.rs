@@ -32,6 +32,10 @@ pub(crate) fn run(task: &mut Task<'_>, wanted: &RunCommand) -> Result<(), Failur
     } else {
         wanted.timeout_seconds
     };
+    // Its arguments may hold secrets, so only its program names it.
+    let resource = format!("command {name}");
+    task.manifest
+        .record_command(task.root, task.operation, (&resource, name))?;
     let outcome = Program::named(task.root, name)?
         .arguments(arguments.iter().cloned())
         .deadline(Duration::from_secs(seconds.into()))

@@ -13,8 +13,8 @@ use crate::accounts::Accounts;
 use crate::durable::{self, Attributes};
 use crate::fact::file::{self, metadata};
 use crate::failure::{Doing, Failure};
-use crate::manifest::{Before, Kind};
-use crate::operation::{Task, describe_attributes};
+use crate::manifest::{Before, Kind, Wanted};
+use crate::operation::{Task, asked_attributes, describe_attributes};
 use crate::root::check_absolute;
 
 /// What missing parents get.
@@ -33,22 +33,28 @@ pub(crate) fn make(task: &mut Task<'_>, wanted: &MakeDirectory) -> Result<(), Fa
                 "{shown} is there, but is no directory: move it away first"
             )));
         }
-        Some(found) => task.record(Kind::Directory, shown, || {
-            let attributes = describe_attributes(&accounts, &found);
-            Ok(Before {
-                existed: true,
-                attributes,
-                ..Before::default()
-            })
+        Some(found) => task.record(Wanted {
+            kind: Kind::Directory,
+            name: shown,
+            before: there(&accounts, &found),
+            attributes: Some(asked_attributes(&wanted.owner, &wanted.group, wanted.mode)),
+            ..Wanted::default()
         })?,
-        None => make_with_parents(task, &path)?,
+        None => {
+            let asked = asked_attributes(&wanted.owner, &wanted.group, wanted.mode);
+            make_with_parents(task, &path, Some(asked))?;
+        }
     }
     give(&path, shown, attributes)?;
     durable::sync_parent(&path)
 }
 
 /// Makes a directory that is missing, and its parents for everybody to enter.
-pub(crate) fn make_with_parents(task: &mut Task<'_>, path: &Path) -> Result<(), Failure> {
+pub(crate) fn make_with_parents(
+    task: &mut Task<'_>,
+    path: &Path,
+    attributes: Option<String>,
+) -> Result<(), Failure> {
     let missing: Vec<PathBuf> = path
         .ancestors()
         .take_while(|ancestor| !ancestor.exists())
@@ -56,7 +62,12 @@ pub(crate) fn make_with_parents(task: &mut Task<'_>, path: &Path) -> Result<(), 
         .collect();
     for directory in missing.iter().rev() {
         let shown = task.root.shown(directory);
-        task.record(Kind::Directory, &shown, || Ok(Before::default()))?;
+        task.record(Wanted {
+            kind: Kind::Directory,
+            name: &shown,
+            attributes: attributes.clone().filter(|_| directory == path),
+            ..Wanted::default()
+        })?;
         fs::DirBuilder::new()
             .mode(0o700)
             .create(directory)
@@ -87,15 +98,22 @@ pub(crate) fn set_attributes(task: &mut Task<'_>, wanted: &SetAttributes) -> Res
             )));
         }
     };
-    task.record(kind, shown, || {
-        let attributes = describe_attributes(&accounts, &found);
-        Ok(Before {
-            existed: true,
-            attributes,
-            ..Before::default()
-        })
+    task.record(Wanted {
+        kind,
+        name: shown,
+        before: there(&accounts, &found),
+        attributes: Some(asked_attributes(&wanted.owner, &wanted.group, wanted.mode)),
+        ..Wanted::default()
     })?;
     give(&path, shown, attributes)
+}
+
+fn there(accounts: &Accounts, found: &std::fs::Metadata) -> Before {
+    Before {
+        existed: true,
+        attributes: describe_attributes(accounts, found),
+        ..Before::default()
+    }
 }
 
 /// Gives something an owner and a mode, without following a link.

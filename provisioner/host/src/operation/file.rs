@@ -3,9 +3,10 @@
 //! Goes in: a stored content and where it belongs. Comes out: the file, replaced as a whole.
 //! Invariant: what the change brings about is written down before the file has its name.
 
+use std::fs::Metadata;
 use std::path::Path;
 
-use provision_protocol::operation::WriteFile;
+use provision_protocol::operation::{Validation, WriteFile};
 
 use crate::accounts::Accounts;
 use crate::content;
@@ -13,31 +14,24 @@ use crate::debt;
 use crate::durable::Draft;
 use crate::fact::file::metadata;
 use crate::failure::{Doing, Failure};
-use crate::manifest::{Before, Kind, Written};
-use crate::operation::{Task, describe_attributes};
+use crate::generation;
+use crate::manifest::{Before, Kind, Wanted};
+use crate::operation::{Task, asked_attributes, describe_attributes};
 use crate::root::check_absolute;
 use crate::space;
 use crate::stage::{self, Verdict};
+
+/// Contents up to this size are kept while they stand there, so that what somebody else changes
+/// in them can be shown.
+const MAX_SHOWN_BYTES: u64 = 256 * 1024;
 
 /// Puts a file in place.
 pub(crate) fn write(task: &mut Task<'_>, wanted: &WriteFile) -> Result<(), Failure> {
     let root = task.root;
     let path = root.at(check_absolute(&wanted.path)?);
     let found = metadata(&path).doing(|| format!("look at {}", wanted.path))?;
-    if let Some(found) = &found
-        && !found.is_file()
-    {
-        let what = if found.is_dir() {
-            "a directory"
-        } else if found.is_symlink() {
-            "a symbolic link"
-        } else {
-            "no regular file"
-        };
-        return Err(Failure::refused(format!(
-            "{} is {what}: it is not replaced by a file, move it away first",
-            wanted.path
-        )));
+    if let Some(found) = &found {
+        check_replaceable(found, &wanted.path)?;
     }
     check_parent(&path, &wanted.path)?;
     let accounts = Accounts::read(root);
@@ -57,24 +51,25 @@ pub(crate) fn write(task: &mut Task<'_>, wanted: &WriteFile) -> Result<(), Failu
         Some(_) if !holds_secret => content::keep(root, &path)?,
         _ => String::new(),
     };
-    let before = || {
-        Ok(Before {
+    task.record(Wanted {
+        kind: Kind::File,
+        name: &wanted.path,
+        before: Before {
             existed: found.is_some(),
             sha256: kept,
             attributes: found
                 .as_ref()
                 .map_or_else(String::new, |found| describe_attributes(&accounts, found)),
             value: String::new(),
-        })
-    };
-    // Until the new content has its name, the old one stands there with its secret.
-    let written = Written {
-        sha256: &wanted.sha256,
+        },
+        sha256: Some(&wanted.sha256),
+        attributes: Some(asked_attributes(&wanted.owner, &wanted.group, wanted.mode)),
+        value: None,
+        // Until the new content has its name, the old one stands there with its secret.
         secret: wanted.secret || held_secret,
-    };
-    let entry = (Kind::File, wanted.path.as_str(), Some(written));
-    task.manifest
-        .record_written(root, task.operation, entry, before)?;
+        debts: wanted.debts.iter().map(Into::into).collect(),
+        validation: words(wanted.validation.as_ref()),
+    })?;
     debt::record(root, &wanted.debts)?;
     draft
         .commit(Some(attributes))
@@ -82,7 +77,37 @@ pub(crate) fn write(task: &mut Task<'_>, wanted: &WriteFile) -> Result<(), Failu
     if held_secret && !wanted.secret {
         task.manifest.note_no_secret(root, &wanted.path)?;
     }
+    if wanted.secret && !held_secret {
+        // What stood there until now may hold the same secret, without anybody having said so.
+        generation::purge(root, task.manifest, &wanted.path)?;
+    }
+    if !wanted.secret && size <= MAX_SHOWN_BYTES {
+        content::keep_upload(root, &wanted.sha256);
+    }
     Ok(())
+}
+
+/// Only a regular file is replaced by one.
+fn check_replaceable(found: &Metadata, shown: &str) -> Result<(), Failure> {
+    if found.is_file() {
+        return Ok(());
+    }
+    let what = if found.is_dir() {
+        "a directory"
+    } else if found.is_symlink() {
+        "a symbolic link"
+    } else {
+        "no regular file"
+    };
+    Err(Failure::refused(format!(
+        "{shown} is {what}: it is not replaced by a file, move it away first"
+    )))
+}
+
+/// A validation as the generation keeps it.
+fn words(validation: Option<&Validation>) -> Vec<String> {
+    let words = validation.map(|one| std::iter::once(&one.path).chain(&one.arguments));
+    words.into_iter().flatten().cloned().collect()
 }
 
 /// A file is not put into a directory that nobody has made.

@@ -26,7 +26,7 @@ use crate::content;
 use crate::fact;
 use crate::failure::{Doing, Failure};
 use crate::journal::{self, Step};
-use crate::manifest::{Before, Kind, Manifest};
+use crate::manifest::{Manifest, Wanted};
 use crate::root::{Root, check_absolute};
 use crate::stage::Accepted;
 
@@ -46,14 +46,8 @@ pub(crate) struct Task<'a> {
 
 impl Task<'_> {
     /// Writes down that something is put on the host, before it is.
-    pub(crate) fn record(
-        &mut self,
-        kind: Kind,
-        name: &str,
-        before: impl FnOnce() -> Result<Before, Failure>,
-    ) -> Result<(), Failure> {
-        self.manifest
-            .record(self.root, self.operation, (kind, name), before)
+    pub(crate) fn record(&mut self, wanted: Wanted<'_>) -> Result<(), Failure> {
+        self.manifest.record(self.root, self.operation, wanted)
     }
 }
 
@@ -175,4 +169,9 @@ fn describe_attributes(accounts: &Accounts, found: &Metadata) -> String {
         accounts.group_name(found.gid()),
         found.mode() & 0o7777
     )
+}
+
+/// The same of what is asked for.
+fn asked_attributes(owner: &str, group: &str, mode: u32) -> String {
+    format!("{owner}:{group}:{:o}", mode & 0o7777)
 }

@@ -11,7 +11,7 @@ use provision_protocol::operation::InstallPackages;
 
 use crate::fact::package::{self, Packages};
 use crate::failure::Failure;
-use crate::manifest::{Before, Kind};
+use crate::manifest::{Before, Kind, Wanted};
 use crate::operation::Task;
 use crate::process::{LOOK_DEADLINE, Outcome, Program};
 use crate::root::Root;
@@ -177,12 +177,15 @@ fn record<'a>(
 ) -> Result<(), Failure> {
     for name in names {
         let version = was_installed.get(name).copied();
-        task.record(Kind::Package, name, || {
-            Ok(Before {
+        task.record(Wanted {
+            kind: Kind::Package,
+            name,
+            before: Before {
                 existed: version.is_some(),
                 value: version.unwrap_or_default().to_owned(),
                 ..Before::default()
-            })
+            },
+            ..Wanted::default()
         })?;
     }
     Ok(())

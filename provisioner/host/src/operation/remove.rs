@@ -11,14 +11,18 @@ use provision_protocol::operation::{ManifestKind, Remove, UnitVerb};
 
 use crate::accounts::Accounts;
 use crate::content;
+use crate::debt;
 use crate::durable::{self, Attributes, Draft};
 use crate::fact::file::{self, metadata};
 use crate::fact::sysctl;
 use crate::fact::unit::look_at_one;
 use crate::failure::{Doing, Failure};
-use crate::manifest::{Entry, Kind};
+use crate::generation;
+use crate::manifest::{Before, Entry, Kind};
 use crate::operation::unit::systemctl;
-use crate::operation::{Task, account, archive, directory, package, unit, volume};
+use crate::operation::{
+    Task, account, archive, describe_attributes, directory, package, unit, volume,
+};
 use crate::root::{Root, check_absolute};
 
 /// Where the operator's units live.
@@ -37,6 +41,16 @@ pub(crate) fn remove(task: &mut Task<'_>, wanted: &Remove) -> Result<(), Failure
     let Some(entry) = task.manifest.get(kind, name).cloned() else {
         return Ok(());
     };
+    let before = now(task, (kind, name), &entry)?;
+    task.manifest.record_removal(task.root, (&entry, before))?;
+    // A crash right after the removal must not forget what runs with what is gone.
+    let managed = |debt: &&generation::Debt| task.manifest.get(Kind::Unit, debt.unit()).is_some();
+    let debts: Vec<_> = entry.debts.iter().filter(managed).collect();
+    let debts: Vec<_> = debts
+        .into_iter()
+        .map(generation::Debt::to_message)
+        .collect();
+    debt::record(task.root, &debts)?;
     match kind {
         Kind::File => remove_file(task, name, &entry)?,
         Kind::Directory => remove_directory(task, name, &entry)?,
@@ -47,11 +61,45 @@ pub(crate) fn remove(task: &mut Task<'_>, wanted: &Remove) -> Result<(), Failure
         Kind::Sysctl => restore_sysctl(task, name, &entry)?,
         Kind::Volume => volume::unmount(task, name)?,
         Kind::Archive => archive::remove(task, name)?,
-        Kind::Unspecified => {
+        Kind::Unspecified | Kind::Command => {
             return Err(Failure::refused(format!("the entry of {name} has no kind")));
         }
     }
     task.manifest.forget(task.root, kind, name)
+}
+
+/// How it stands before it is taken back; its content is kept, unless it may hold a secret.
+fn now(task: &Task<'_>, (kind, name): (Kind, &str), entry: &Entry) -> Result<Before, Failure> {
+    let root = task.root;
+    let mut before = Before::default();
+    match kind {
+        Kind::File | Kind::Directory | Kind::Archive => {
+            let path = root.at(check_absolute(name)?);
+            let Some(found) = metadata(&path).doing(|| format!("look at {name}"))? else {
+                return Ok(before);
+            };
+            before.existed = true;
+            before.attributes = describe_attributes(&Accounts::read(root), &found);
+            if kind == Kind::Archive {
+                before.sha256 = archive::unpacked_sha256(&path).unwrap_or_default();
+                before.attributes.clone_from(&entry.applied.attributes);
+                before.value.clone_from(&entry.applied.value);
+            } else if found.is_file() && !entry.secret {
+                before.sha256 = content::keep(root, &path)?;
+            }
+        }
+        Kind::Unit => {
+            let found = look_at_one(root, name)?;
+            before.existed = found.load_state != "not-found";
+            before.value = format!("{},{}", found.unit_file_state, found.active_state);
+        }
+        Kind::Sysctl => {
+            let found = sysctl::look(root, name)?;
+            (before.existed, before.value) = (found.exists, found.value);
+        }
+        _ => before.existed = true,
+    }
+    Ok(before)
 }
 
 fn remove_file(task: &Task<'_>, name: &str, entry: &Entry) -> Result<(), Failure> {
@@ -202,7 +250,7 @@ fn restore_unit(task: &mut Task<'_>, name: &str, entry: &Entry) -> Result<(), Fa
             act(UnitVerb::Start)?;
         }
     }
-    crate::debt::settle(root, name, provision_protocol::operation::Owed::Restart)?;
+    debt::settle(root, name, provision_protocol::operation::Owed::Restart)?;
     if has_file && !now.needs_daemon_reload {
         return Ok(());
     }

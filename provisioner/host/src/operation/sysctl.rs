@@ -10,7 +10,7 @@ use provision_protocol::operation::SetSysctl;
 
 use crate::fact::sysctl;
 use crate::failure::{Doing, Failure};
-use crate::manifest::{Before, Kind};
+use crate::manifest::{Before, Kind, Wanted};
 use crate::operation::Task;
 use crate::root::Root;
 
@@ -23,12 +23,16 @@ pub(crate) fn set(task: &mut Task<'_>, wanted: &SetSysctl) -> Result<(), Failure
             wanted.key
         )));
     }
-    task.record(Kind::Sysctl, &wanted.key, || {
-        Ok(Before {
+    task.record(Wanted {
+        kind: Kind::Sysctl,
+        name: &wanted.key,
+        before: Before {
             existed: true,
             value: found.value,
             ..Before::default()
-        })
+        },
+        value: Some(sysctl::normalize(&wanted.value)),
+        ..Wanted::default()
     })?;
     write(task.root, &wanted.key, &wanted.value)?;
     let now = sysctl::look(task.root, &wanted.key)?.value;

@@ -11,7 +11,7 @@ use provision_protocol::operation::{Owed, UnitAction, UnitVerb};
 use crate::debt;
 use crate::fact::unit::{is_unit_name, look_at_one};
 use crate::failure::Failure;
-use crate::manifest::{Before, Kind};
+use crate::manifest::{Before, Kind, Wanted};
 use crate::operation::Task;
 use crate::process::{LOOK_DEADLINE, Program};
 use crate::root::Root;
@@ -45,12 +45,19 @@ pub(crate) fn act(task: &mut Task<'_>, wanted: &UnitAction) -> Result<(), Failur
     }
     let before = look_at_one(task.root, unit)?;
     let own_file = has_own_file(task, unit);
-    task.record(Kind::Unit, unit, || {
-        Ok(Before {
+    let known = task.manifest.get(Kind::Unit, unit);
+    let applied = known.map_or("", |entry| entry.applied.value.as_str());
+    let value = applied_value(applied, verb);
+    task.record(Wanted {
+        kind: Kind::Unit,
+        name: unit,
+        before: Before {
             existed: before.load_state != "not-found" && !own_file,
             value: format!("{},{}", before.unit_file_state, before.active_state),
             ..Before::default()
-        })
+        },
+        value: Some(value),
+        ..Wanted::default()
     })?;
     if let Err(words) = act_on(task, verb, unit) {
         let reason = why(task.root, unit, verb);
@@ -60,6 +67,18 @@ pub(crate) fn act(task: &mut Task<'_>, wanted: &UnitAction) -> Result<(), Failur
         ));
     }
     debt::settle(task.root, unit, settled(verb, &before))
+}
+
+/// `enabled,active` after a verb; what this tool has never set stays empty.
+fn applied_value(before: &str, verb: UnitVerb) -> String {
+    let (enabled, active) = before.split_once(',').unwrap_or_default();
+    match verb {
+        UnitVerb::Enable => format!("enabled,{active}"),
+        UnitVerb::Disable => format!("disabled,{active}"),
+        UnitVerb::Start | UnitVerb::Reload | UnitVerb::Restart => format!("{enabled},active"),
+        UnitVerb::Stop => format!("{enabled},inactive"),
+        UnitVerb::DaemonReload => before.to_owned(),
+    }
 }
 
 /// The word that systemctl has for a verb.

@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::failure::{Doing, Failure};
-use crate::manifest::{Before, Kind};
+use crate::manifest::{Kind, Wanted};
 use crate::operation::unit::systemctl;
 use crate::operation::{Task, directory};
 use crate::process::Program;
@@ -63,9 +63,14 @@ pub(crate) fn prepare(task: &mut Task<'_>, wanted: &PrepareVolume) -> Result<(),
     // The directory's entry precedes the volume's, so that it is removed after the volume.
     let path = root.at(mount_point);
     if !path.exists() {
-        directory::make_with_parents(task, &path)?;
+        directory::make_with_parents(task, &path, None)?;
     }
-    task.record(Kind::Volume, &wanted.uuid, || Ok(Before::default()))?;
+    task.record(Wanted {
+        kind: Kind::Volume,
+        name: &wanted.uuid,
+        value: Some(wanted.mount_point.clone()),
+        ..Wanted::default()
+    })?;
     if must_format {
         Intent::to_format(&device, &wanted.uuid).write(root)?;
         (task.progress)(&format!(

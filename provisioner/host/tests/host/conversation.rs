@@ -166,7 +166,8 @@ fn a_file_goes_from_upload_through_stage_to_its_place_and_away_again() {
             "journal.jsonl",
             "lock",
             "lock.holder",
-            "manifest.json"
+            "manifest.json",
+            "previous"
         ]
     );
 }
@@ -349,6 +350,7 @@ fn an_operation_in_hand_is_ended_when_the_connection_goes() {
     talk.say(Request::Perform(Perform {
         run: "run-1".into(),
         operations,
+        origin: None,
     }));
     std::thread::sleep(std::time::Duration::from_millis(300));
     talk.end();

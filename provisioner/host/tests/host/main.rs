@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod conversation;
+mod generation;
+mod power;
 mod secret;
 mod system;
 mod talk;

@@ -9,10 +9,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use provision_protocol::fact::{Fact, FileFact, FileQuery, Query, fact_kind, query};
+use provision_protocol::generation::{Ending, Generation, GenerationsQuery, Origin};
 use provision_protocol::message::from_host::Body as Answer;
 use provision_protocol::message::to_host::Body as Request;
 use provision_protocol::message::{
-    Chunk, FromHost, Hello, Lock, Observe, Perform, Performed, Stage, Staged, ToHost,
+    Chunk, Commit, FromHost, Hello, Lock, Observe, Perform, Performed, Stage, Staged, ToHost,
 };
 use provision_protocol::operation::operation::Kind as Act;
 use provision_protocol::operation::{ManifestEntry, ManifestKind, Operation, Remove, WriteFile};
@@ -185,19 +186,9 @@ impl Talk {
     }
 
     pub(crate) fn upload(&mut self, plain: &[u8]) -> String {
-        let sha256: String = Sha256::digest(plain)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(plain).unwrap();
-        let answer = self.ask(Request::Chunk(Chunk {
-            sha256: sha256.clone(),
-            total_bytes: plain.len() as u64,
-            offset: 0,
-            gzip: encoder.finish().unwrap(),
-            last: true,
-        }));
+        let chunk = chunk(plain);
+        let sha256 = chunk.sha256.clone();
+        let answer = self.ask(Request::Chunk(chunk));
         assert!(matches!(answer, Answer::Stored(_)), "{answer:?}");
         sha256
     }
@@ -221,8 +212,38 @@ impl Talk {
         match self.ask(Request::Perform(Perform {
             run: "run-1".into(),
             operations,
+            origin: Some(Origin {
+                who: "ada@controller".into(),
+                commit: "abc".into(),
+            }),
         })) {
             Answer::Performed(performed) => performed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Closes the generation, and returns its number.
+    pub(crate) fn commit(&mut self, ending: Ending) -> u64 {
+        match self.ask(Request::Commit(Commit {
+            environment: "test".into(),
+            plays: vec!["app".into()],
+            ending: ending as i32,
+            note: String::new(),
+            peers: Vec::new(),
+        })) {
+            Answer::Committed(committed) => committed.number,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn generations(&mut self) -> Vec<Generation> {
+        let query = query::Kind::Generations(GenerationsQuery {
+            environment: "test".into(),
+            limit: 1000,
+            peers: false,
+        });
+        match self.observe(vec![query]).remove(0).kind {
+            Some(fact_kind::Kind::Generations(fact)) => fact.generations,
             other => panic!("{other:?}"),
         }
     }
@@ -286,5 +307,23 @@ pub(crate) fn write(path: &str, sha256: &str) -> WriteFile {
         group: "us".into(),
         mode: 0o640,
         ..WriteFile::default()
+    }
+}
+
+pub(crate) fn sha256_of(plain: &[u8]) -> String {
+    let digest = Sha256::digest(plain);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A whole content in one piece.
+pub(crate) fn chunk(plain: &[u8]) -> Chunk {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(plain).unwrap();
+    Chunk {
+        sha256: sha256_of(plain),
+        total_bytes: plain.len() as u64,
+        offset: 0,
+        gzip: encoder.finish().unwrap(),
+        last: true,
     }
 }
