@@ -152,7 +152,7 @@ fn a_restart_that_an_interrupted_run_owes_is_done_by_the_next(lab: &Lab) {
     );
     let output = lab
         .project()
-        .provision(&["apply", "--env", "development", "--yes"])
+        .provision(&["apply", "--env", "development", "--yes", "--no-rollback"])
         .expect_code(1);
     let _ = output.says(&["collector-1: command false"]);
     assert_eq!(

@@ -183,9 +183,10 @@ fn step_back(history: &[Generation]) -> Option<u64> {
 }
 
 async fn plan_for(session: &mut HostSession, history: &[Generation], target: u64) -> Result<()> {
+    // What was rolled back already is as it was before.
     let after: Vec<Generation> = history
         .iter()
-        .filter(|generation| generation.number > target)
+        .filter(|one| one.number > target && one.ending() != Ending::RolledBack)
         .cloned()
         .collect();
     let net = undo::net(&after);

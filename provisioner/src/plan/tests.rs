@@ -135,11 +135,32 @@ fn what_a_run_changed_goes_back_and_runs_with_the_old_content() {
 
 #[test]
 fn a_first_run_is_taken_away_in_reverse() {
-    let net = [file(None, standing("a")), unit(false)];
-    let undone = undo::undo(&net, &[], None);
+    // By then the manifest has the unit, which is not started again all the same.
+    let entries = [entry(ManifestKind::Unit, "app.service", None)];
+    let mut fresh = unit(false);
+    fresh.before = value(",inactive");
+    let net = [file(None, standing("a")), fresh];
+    let undone = undo::undo(&net, &entries, None);
     assert_eq!(
         steps(&undone.changes),
         ["remove app.service", "remove /etc/app"]
+    );
+}
+
+#[test]
+fn a_unit_that_ran_before_this_tool_came_runs_with_what_it_had() {
+    let entries = [entry(ManifestKind::Unit, "app.service", None)];
+    let mut theirs = file(standing("a"), standing("b"));
+    theirs.managed = false;
+    let undone = undo::undo(&[theirs, unit(false)], &entries, None);
+    assert_eq!(
+        steps(&undone.changes),
+        [
+            "remove app.service",
+            "remove /etc/app",
+            "Restart app.service",
+            "remove app.service"
+        ]
     );
 }
 

@@ -126,6 +126,7 @@ impl Seen {
 pub fn undo(net: &[Alteration], entries: &[ManifestEntry], seen: Option<&Seen>) -> Undo {
     let mut undo = Undo::default();
     let mut owed: Vec<(Debt, String)> = Vec::new();
+    let mut taken_away: Vec<&Alteration> = Vec::new();
     let is_kept_unit =
         |one: &Alteration| one.kind() == ManifestKind::Unit && one.managed && one.before.is_some();
     for alteration in net.iter().rev().filter(|one| !is_kept_unit(one)) {
@@ -144,12 +145,34 @@ pub fn undo(net: &[Alteration], entries: &[ManifestEntry], seen: Option<&Seen>) 
                 for debt in &alteration.debts {
                     owed.push((debt.clone(), alteration.play.clone()));
                 }
+                if alteration.kind() == ManifestKind::Unit {
+                    taken_away.push(alteration);
+                }
                 undo.changes.push(entry(alteration, change));
             }
         }
     }
     let units = net.iter().filter(|one| is_kept_unit(one));
-    undo.changes.extend(restore_units(units, entries, &owed));
+    let mut restored = restore_units(units, entries, &owed);
+    for unit in taken_away {
+        // It stays only where it ran before this tool came, and then runs with what it had.
+        let ran = unit
+            .before
+            .as_ref()
+            .is_some_and(|before| is_active(&before.value));
+        for entry in restored
+            .iter_mut()
+            .filter(|entry| restarts(entry, &unit.name))
+        {
+            if ran {
+                entry.change.step(take_back(unit));
+            } else {
+                entry.change.steps.clear();
+            }
+        }
+    }
+    restored.retain(|entry| !entry.change.steps.is_empty());
+    undo.changes.extend(restored);
     undo
 }
 
@@ -212,14 +235,32 @@ fn remove(one: &Alteration, seen: Option<&Seen>) -> Undone {
         return Undone::Nothing;
     }
     change.changed_paths.push(one.name.clone());
-    change.step(operation::Kind::Remove(Remove {
+    change.step(take_back(one));
+    Undone::Change(change)
+}
+
+fn take_back(one: &Alteration) -> operation::Kind {
+    operation::Kind::Remove(Remove {
         entry: Some(ManifestEntry {
             kind: one.kind,
             name: one.name.clone(),
             ..ManifestEntry::default()
         }),
-    }));
-    Undone::Change(change)
+    })
+}
+
+/// Whether a unit with this value, `enabled,active`, ran.
+fn is_active(value: &str) -> bool {
+    let (_, active) = value.split_once(',').unwrap_or_default();
+    matches!(active, "active" | "activating" | "reloading")
+}
+
+fn restarts(entry: &ResourceChange, unit: &str) -> bool {
+    entry
+        .change
+        .steps
+        .iter()
+        .any(|step| matches!(&step.operation, operation::Kind::UnitAction(act) if act.unit == unit))
 }
 
 fn restore_file(one: &Alteration, before: &Standing, seen: Option<&Seen>) -> Undone {
@@ -332,14 +373,14 @@ fn restore_units<'a>(
             .before
             .as_ref()
             .map_or("", |before| before.value.as_str());
-        let (enabled, active) = before.split_once(',').unwrap_or_default();
+        let (enabled, _) = before.split_once(',').unwrap_or_default();
         let mut change = Change::new(Action::Restart);
         match enabled {
             "enabled" => change.step(unit_action(&unit.name, UnitVerb::Enable)),
             "disabled" => change.step(unit_action(&unit.name, UnitVerb::Disable)),
             _ => {}
         }
-        if matches!(active, "active" | "activating" | "reloading") {
+        if is_active(before) {
             change.step(unit_action(&unit.name, UnitVerb::Restart));
         } else {
             change.action = Action::Stop;

@@ -54,7 +54,7 @@ fn files(version: u32) -> [(&'static str, String, bool); 3] {
 /// A host on which systemd, dpkg and the account tools are scripts that keep what they did. A
 /// restart loads the configuration, so that a lost one shows.
 fn place() -> Place {
-    let place = Place::new();
+    let place = Place::in_memory();
     for folder in [
         "/etc/systemd/system",
         "/var/lib/dpkg",

@@ -27,9 +27,17 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        let place = Self {
-            directory: tempfile::tempdir().unwrap(),
-        };
+        Self::in_directory(tempfile::tempdir().unwrap())
+    }
+
+    /// In memory where the machine has room for that, so that making things last takes no time.
+    pub(crate) fn in_memory() -> Self {
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self::in_directory(directory.unwrap())
+    }
+
+    fn in_directory(directory: tempfile::TempDir) -> Self {
+        let place = Self { directory };
         fs::create_dir_all(place.at("/etc")).unwrap();
         let (uid, gid) = ids();
         fs::write(
