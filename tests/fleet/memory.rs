@@ -284,7 +284,7 @@ fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// A command that takes a while, in the middle of the gateways' play, and a change behind it.
 const SLOW: &str = "[[play.resource]]\ncommand = { run = [\"/bin/sh\", \"-c\", \
-    \"sleep 4; touch /run/slow-done\"], creates = \"/run/slow-done\" }\n";
+    \"sleep 12; touch /run/slow-done\"], creates = \"/run/slow-done\" }\n";
 
 fn an_interrupted_run_ends_after_its_step_and_is_completed(lab: &Lab) {
     let slow = lab
@@ -295,7 +295,7 @@ fn an_interrupted_run_ends_after_its_step_and_is_completed(lab: &Lab) {
         .edit(TEMPLATE, STREAMS, "max_concurrent_streams: 301");
     let before = config(lab, "collector-1");
     let run = begin(lab);
-    let sleeps = || lab.try_ssh("collector-1", "pgrep -f 'sleep 4'").code == 0;
+    let sleeps = || lab.try_ssh("collector-1", "pgrep -f 'sleep 12'").code == 0;
     wait_for("the slow step", sleeps);
     // Another controller is told who is at work, and may wait.
     let refused = on(lab, "apply", &["--yes", "--limit", "collector-1"]).expect_code(1);
@@ -361,7 +361,7 @@ fn a_controller_that_is_killed_leaves_no_lock_and_no_lost_restart(lab: &Lab) {
         .edit(TEMPLATE, STREAMS, "max_concurrent_streams: 302");
     let run = begin(lab);
     wait_for("the slow step", || {
-        lab.try_ssh("collector-1", "pgrep -f 'sleep 4'").code == 0
+        lab.try_ssh("collector-1", "pgrep -f 'sleep 12'").code == 0
     });
     signal(&run, "KILL");
     let _ = end(run);

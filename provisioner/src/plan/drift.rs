@@ -46,7 +46,7 @@ fn look(entry: &ManifestEntry) -> query::Kind {
         ManifestKind::Volume => query::Kind::File(FileQuery {
             path: match applied(entry) {
                 Some(applied) if !applied.value.is_empty() => applied.value.clone(),
-                _ => "/".to_owned(),
+                _ => "/etc".to_owned(),
             },
             text_limit_bytes: 0,
             known_sha256: Vec::new(),

@@ -80,7 +80,8 @@ pub fn queries(left: &[ManifestEntry]) -> Vec<Query> {
                 ManifestKind::File | ManifestKind::Directory | ManifestKind::Archive => {
                     entry.name.clone()
                 }
-                _ => "/".to_owned(),
+                // Nothing has to be known of these.
+                _ => "/etc".to_owned(),
             },
             text_limit_bytes: if entry.secret { 0 } else { TEXT_LIMIT_BYTES },
             known_sha256: Vec::new(),
@@ -128,7 +129,25 @@ pub fn removals(
     (changes, stays)
 }
 
+/// Why a thing of this kind is never taken away by itself.
+const fn stays(kind: ManifestKind) -> Option<&'static str> {
+    match kind {
+        ManifestKind::Package => Some("stays installed"),
+        ManifestKind::User | ManifestKind::Group => Some("stays"),
+        ManifestKind::Volume => Some("stays mounted"),
+        ManifestKind::Unspecified | ManifestKind::Command => Some("is not known"),
+        ManifestKind::File
+        | ManifestKind::Directory
+        | ManifestKind::Unit
+        | ManifestKind::Sysctl
+        | ManifestKind::Archive => None,
+    }
+}
+
 fn removal(entry: &ManifestEntry, fact: &Fact) -> Result<Change, &'static str> {
+    if let Some(why) = stays(entry.kind()) {
+        return Err(why);
+    }
     let found = match &fact.kind {
         Some(fact_kind::Kind::File(found)) => found.clone(),
         _ => return Err("cannot be looked at"),
@@ -175,11 +194,7 @@ fn removal(entry: &ManifestEntry, fact: &Fact) -> Result<Change, &'static str> {
             let before = entry.previous_value.clone();
             change.details.push(Detail::changed("value", now, before));
         }
-        ManifestKind::Archive => {}
-        ManifestKind::Package => return Err("stays installed"),
-        ManifestKind::User | ManifestKind::Group => return Err("stays"),
-        ManifestKind::Volume => return Err("stays mounted"),
-        ManifestKind::Unspecified | ManifestKind::Command => return Err("is not known"),
+        _ => {}
     }
     change.steps.push(Step {
         operation: operation::Kind::Remove(Remove {
