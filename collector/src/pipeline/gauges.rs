@@ -18,6 +18,7 @@ pub(super) struct Gauges {
     oldest: Gauge,
     dead_letters: Gauge,
     lost: Gauge,
+    dropped: Gauge,
 }
 
 impl Gauges {
@@ -57,6 +58,10 @@ impl Gauges {
                 "Items that were refused for good and are kept as dead letters",
             ),
             lost: gauge("lost_items", "Items in records that the disk has damaged"),
+            dropped: gauge(
+                "dropped_items",
+                "Items that on_overflow: drop_oldest has dropped since the start",
+            ),
         }
     }
 
@@ -68,5 +73,6 @@ impl Gauges {
         set(&self.oldest, stats.oldest.map_or(0, |age| age.as_secs()));
         set(&self.dead_letters, stats.dead_letters.weight);
         set(&self.lost, stats.lost.weight);
+        set(&self.dropped, stats.dropped.weight);
     }
 }

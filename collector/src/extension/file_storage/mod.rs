@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use collector_queue::{Disk, Files, OpenError, Opened, Options, Overflow, Queue, Space};
+use collector_queue::{
+    Disk, Files, Loss, Notice, Observer, OpenError, Opened, Options, Overflow, Queue, Space,
+};
 
 use crate::component::{
     BuildExtension, Context, Kind, Readiness, RunningExtension, StartError, Storage, Task,
@@ -124,6 +126,7 @@ impl Storage for FileStorage {
                 true => Overflow::DropOldest,
                 false => Overflow::Refuse,
             },
+            observer: Some(observer(name)),
             ..Options::new(limits.max_bytes, Arc::clone(&self.space))
         };
         let started = Instant::now();
@@ -159,6 +162,23 @@ impl Storage for FileStorage {
     }
 }
 
+/// Says what happens to a queue while it is at work.
+fn observer(queue: &str) -> Observer {
+    let queue = queue.to_owned();
+    Arc::new(move |notice| match notice {
+        Notice::Lost(loss) => report_loss(&queue, loss),
+        Notice::Unreadable { segment, error } => {
+            tracing::warn!(%queue, segment, %error, "a segment of the queue cannot be read; it is tried again");
+        }
+    })
+}
+
+fn report_loss(queue: &str, loss: &Loss) {
+    let (requests, items) = (loss.amount.records, loss.amount.weight);
+    let segment = loss.segment;
+    tracing::error!(%queue, segment, lost_requests = requests, lost_items = items, "a segment of the queue is damaged; the rest of it will be sent");
+}
+
 /// Says what a queue held when it was opened.
 fn report(queue: &str, opened: &Opened) {
     let Opened { left, segments, .. } = opened;
@@ -167,9 +187,7 @@ fn report(queue: &str, opened: &Opened) {
         tracing::info!(%queue, requests, items, segments, "going on with what is in the queue");
     }
     for loss in &opened.losses {
-        let (requests, items) = (loss.amount.records, loss.amount.weight);
-        let segment = loss.segment;
-        tracing::error!(%queue, segment, lost_requests = requests, lost_items = items, "a segment of the queue is damaged; the rest of it will be sent");
+        report_loss(queue, loss);
     }
     for file in &opened.set_aside {
         let (path, reason) = (file.path.display(), &file.reason);

@@ -22,7 +22,7 @@ use crate::component::{
 use crate::network::grpc::GrpcSettings;
 use crate::network::tls::{ServerTls, ServerTlsSettings};
 use crate::network::{self, Protocol, Server, ServerSettings};
-use crate::telemetry::SignalCounters;
+use crate::telemetry::{DurationHistogram, LATENCY_BOUNDS, SignalCounters};
 pub use config::{Config, Cors, Grpc, Http, Transport};
 pub use grpc::path as export_path;
 
@@ -38,6 +38,8 @@ struct Intake {
     outputs: Outputs,
     accepted: SignalCounters,
     refused: SignalCounters,
+    /// How long senders wait for their answer.
+    latency: DurationHistogram,
     include_metadata: bool,
     /// What checks requests, if anything.
     check: Option<Arc<dyn CheckRequest>>,
@@ -72,6 +74,12 @@ impl Intake {
                 "otelcol_receiver_refused",
                 "Items that could not be pushed into the pipeline",
             ),
+            latency: context.registry.durations(
+                "otelcol_receiver_acknowledgement_duration_seconds",
+                "Time from a request that has been read to its answer",
+                &labels,
+                LATENCY_BOUNDS,
+            ),
             include_metadata,
             check,
         }))
@@ -97,7 +105,9 @@ impl Intake {
             reservation,
             ..Batch::from(request)
         };
+        let started = std::time::Instant::now();
         let result = self.outputs.send(batch).await;
+        self.latency.record(started.elapsed());
         match result {
             Ok(()) => self.accepted.add(signal, items),
             Err(_) => self.refused.add(signal, items),
