@@ -100,8 +100,8 @@ fn a_host_key_is_never_taken_on_trust(lab: &Lab) {
             let _files = hosts.write(lab.project(), &[String::new(), collector.clone()]);
             let _ = hosts.run(lab, &["apply", "--yes"], "").expect_code(1).says(&[
                 "lb-1 (10.77.0.11) shows a host key that is not known",
-                "compare it on the machine (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`), \
-                 then pin it at inventories/by-hand.toml:8:1: hosts.lb-1 = { host_key =",
+                "`provision trust lb-1 --env …` shows it and pins it at \
+                 inventories/by-hand.toml:8:1, once you have compared it on the machine",
                 "nothing was changed on any host",
             ]);
         }
