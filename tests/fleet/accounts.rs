@@ -193,7 +193,7 @@ fn result(lab: &Lab, host: &str) -> String {
         "h=$(hostname); \
          find /usr/local /etc/otel-collector /etc/systemd/system /etc/sysctl.d /etc/haproxy \
             /etc/further.* /mnt /var/lib/otel-collector /var/lib/provision -maxdepth 2 \
-            ! -path '*/helper*' ! -path '*/intents/*' \
+            ! -path '*/helper*' ! -path '*/intents/*' ! -path '*/previous/*' \
             -printf '%p %y %m %u:%g\\n' | sort; \
          find /etc/otel-collector /etc/systemd/system /etc/sysctl.d /etc/further.* \
             /usr/local/bin -type f | sort | while read f; do \

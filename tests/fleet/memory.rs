@@ -399,14 +399,11 @@ fn a_power_cut_at_any_line_of_the_journal_is_made_good(lab: &Lab) {
             "timeout 60 sh -c 'while [ $(wc -l < /var/lib/provision/journal.jsonl) -lt {} ]; do :; done'",
             before + after
         );
-        let watcher = lab
-            .project()
-            .command(&["lab", "ssh", "collector-1", "--", &watch])
-            .stdin(Stdio::null())
-            .spawn();
-        let mut watcher = watcher.expect("a watcher");
-        let run = begin(lab);
-        let seen = watcher.wait().expect("an end").success();
+        let (run, seen) = std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| lab.try_ssh("collector-1", &watch).code == 0);
+            let run = begin(lab);
+            (run, watcher.join().expect("an end"))
+        });
         let _ = lab
             .project()
             .provision(&["lab", "power-off", "collector-1"])

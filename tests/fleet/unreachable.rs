@@ -98,12 +98,15 @@ fn a_host_key_is_never_taken_on_trust(lab: &Lab) {
     lab.expect_unchanged(|| {
         {
             let _files = hosts.write(lab.project(), &[String::new(), collector.clone()]);
-            let _ = hosts.run(lab, &["apply", "--yes"], "").expect_code(1).says(&[
-                "lb-1 (10.77.0.11) shows a host key that is not known",
-                "`provision trust lb-1 --env …` shows it and pins it at \
+            let _ = hosts
+                .run(lab, &["apply", "--yes"], "")
+                .expect_code(1)
+                .says(&[
+                    "lb-1 (10.77.0.11) shows a host key that is not known",
+                    "`provision trust lb-1 --env …` shows it and pins it at \
                  inventories/by-hand.toml:8:1, once you have compared it on the machine",
-                "nothing was changed on any host",
-            ]);
+                    "nothing was changed on any host",
+                ]);
         }
         let _files = hosts.write(lab.project(), &[collector.clone(), collector.clone()]);
         let output = hosts.run(lab, &["apply", "--yes"], "").expect_code(1);

@@ -189,6 +189,7 @@ impl RunContext {
     /// How this run is made.
     pub(super) fn options(&self, args: &FleetArgs, events: Events) -> RunOptions {
         RunOptions {
+            redactor: self.redactor.clone(),
             environment: self.fleet.environment.name.to_string(),
             forks: args.forks,
             run: run_name(),

@@ -23,6 +23,7 @@ use std::time::Duration;
 use provision_protocol::generation::{Origin, Peer};
 
 use crate::report::Events;
+use crate::secret::Redactor;
 
 /// How a run is made.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub struct RunOptions {
     pub lock_timeout: Duration,
     /// Whether somebody wants the run to end.
     pub interrupt: Interrupt,
+    /// Takes secrets out of what hosts write down.
+    pub redactor: Redactor,
     /// Where events go.
     pub events: Events,
 }

@@ -88,7 +88,8 @@ impl HostSession {
             environment: options.environment.clone(),
             plays: self.finished.iter().cloned().collect(),
             ending: ending as i32,
-            note: note.to_owned(),
+            // It may quote what a program printed.
+            note: options.redactor.redact(note),
             peers,
         };
         let committed = self.conversation.commit(commit).await?;

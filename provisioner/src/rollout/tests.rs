@@ -160,6 +160,7 @@ fn run_until(play: Play, script: Script, interrupt: &Interrupt) -> Run {
     let outcomes = runtime.block_on(async {
         let (events, _receiver) = unbounded_channel();
         let options = RunOptions {
+            redactor: Redactor::default(),
             environment: "test".into(),
             forks: 8,
             run: "test".into(),
