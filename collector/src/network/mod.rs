@@ -9,6 +9,7 @@ pub mod compression;
 pub mod grpc;
 pub mod handover;
 mod http_server;
+mod linger;
 mod listen;
 pub mod tls;
 
@@ -21,6 +22,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 pub use client::{Answer, MAX_RESPONSE_BYTES};
 pub use compression::{BodyError, Encoding};
 pub use http_server::{Protocol, ServerSettings, serve};
+pub use linger::Lingering;
 pub use listen::{Listener, Server, bind, bind_unix};
 
 /// What a refused client is told to wait when nobody knows better.

@@ -1,5 +1,7 @@
 //! What clients are told when something is wrong, and what probes are told.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+
 use bytes::Bytes;
 use collector::network::grpc::{self, Code};
 use collector::network::{Encoding, Protocol};
@@ -128,6 +130,38 @@ async fn faults_have_the_codes_of_otlp() {
         .await
         .unwrap_err();
     assert_eq!(status.code, Code::ResourceExhausted);
+}
+
+/// Sends all of a large body before it reads, as simple clients do: the answer's first line.
+fn answer_after_all_is_sent(http: u16, content: &str, bytes: usize) -> std::io::Result<String> {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", http))?;
+    let head = format!(
+        "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: {content}\r\n\
+         content-length: {bytes}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    let piece = vec![0; 1 << 20];
+    for _ in 0..bytes / piece.len() {
+        stream.write_all(&piece)?;
+    }
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(line)
+}
+
+#[tokio::test]
+async fn an_early_answer_reaches_a_client_that_sends_everything_first() {
+    let folder = folder();
+    let http = port();
+    let yaml = config(port(), http, port(), port(), 4000);
+    let _collector = Collector::start(&write(folder.path(), "c.yaml", &yaml)).await;
+    for (content, status) in [("application/x-protobuf", 413), ("text/plain", 415)] {
+        for _ in 0..5 {
+            let answer = move || answer_after_all_is_sent(http, content, 24 << 20);
+            let line = tokio::task::spawn_blocking(answer).await.unwrap().unwrap();
+            assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{line:?}");
+        }
+    }
 }
 
 #[tokio::test]

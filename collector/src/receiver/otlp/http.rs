@@ -24,7 +24,7 @@ use crate::component::Failure;
 use crate::network::body::{REQUEST_BYTES, read_body};
 use crate::network::compression::decompress;
 use crate::network::grpc::{Code, Status};
-use crate::network::{Body, BodyError, Encoding, RETRY_AFTER as DEFAULT_RETRY_AFTER};
+use crate::network::{Body, BodyError, Encoding, Lingering, RETRY_AFTER as DEFAULT_RETRY_AFTER};
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,7 @@ pub(super) async fn answer(
     intake: &Intake,
     config: &Http,
 ) -> Response<Body> {
+    let request = Lingering::of(request);
     let origin = request.headers().get(ORIGIN).cloned();
     let allowed = origin.filter(|origin| config.cors.allows(origin));
     let mut response = if request.method() == Method::OPTIONS && allowed.is_some() {
@@ -87,7 +88,7 @@ pub(super) async fn answer(
 }
 
 async fn export(
-    request: hyper::Request<Incoming>,
+    request: hyper::Request<Lingering>,
     intake: &Intake,
     config: &Http,
 ) -> Response<Body> {
@@ -135,7 +136,7 @@ async fn export(
 }
 
 async fn take(
-    request: hyper::Request<Incoming>,
+    request: hyper::Request<Lingering>,
     signal: Signal,
     format: Format,
     intake: &Intake,
