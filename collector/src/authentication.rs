@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hyper::header::HeaderMap;
 
 use crate::batch::Metadata;
-use crate::component::{ComponentId, StartError, Task};
+use crate::component::{ComponentId, Offer, StartError, Task};
 use crate::config::Section;
 
 /// Checks requests that come in.
@@ -96,15 +96,14 @@ fn failed(component: &str, message: String) -> StartError {
     }
 }
 
-/// Reads `auth` of a receiver's protocol or of an exporter.
-pub fn read_auth(parent: &Section<'_>) -> Option<ComponentId> {
+/// Reads `auth` of a receiver's protocol or of an exporter, which wants `offer` of the extension.
+pub fn read_auth(parent: &Section<'_>, offer: Offer) -> Option<ComponentId> {
     if !parent.has("auth") {
         return None;
     }
     let section = parent.section("auth");
-    let name = section.text("authenticator");
-    let id = name.as_deref().and_then(ComponentId::parse);
-    if id.is_none() {
+    let id = section.extension("authenticator", offer);
+    if !section.has("authenticator") {
         let message = "auth needs authenticator, the name of an extension";
         section.error("authenticator", message);
     }

@@ -286,8 +286,34 @@ pub enum Readiness {
     Ready,
 }
 
+/// What other components may want of an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// To check requests that come in.
+    Checks,
+    /// To add credentials to requests that go out.
+    Credentials,
+    /// To keep queues on disk.
+    Storage,
+}
+
+impl fmt::Display for Offer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Checks => "checks requests for receivers",
+            Self::Credentials => "adds credentials for exporters",
+            Self::Storage => "keeps queues on disk",
+        })
+    }
+}
+
 /// A configured extension.
 pub trait BuildExtension: Send + Sync {
+    /// What others may use it for.
+    fn offers(&self) -> &'static [Offer] {
+        &[]
+    }
+
     /// Starts it, before all receivers.
     fn start(
         self: Box<Self>,

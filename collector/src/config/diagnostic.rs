@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 
 use super::source::Source;
-use crate::component::ComponentId;
+use crate::component::{ComponentId, Offer};
 
 /// A place in the configuration; line and column count from one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,12 +44,23 @@ pub struct Diagnostic {
     pub help: Option<String>,
 }
 
+/// An extension that a component works with.
+#[derive(Clone, Debug)]
+pub struct Need {
+    /// The extension.
+    pub id: ComponentId,
+    /// What it is for.
+    pub wanted: Offer,
+    /// Where the component names it.
+    pub position: Position,
+}
+
 /// Collects diagnostics while a configuration is read.
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     entries: RefCell<Vec<Diagnostic>>,
     /// Extensions that components name, to be checked when all sections have been read.
-    extensions: RefCell<Vec<(ComponentId, Position)>>,
+    extensions: RefCell<Vec<Need>>,
 }
 
 impl Diagnostics {
@@ -92,12 +103,12 @@ impl Diagnostics {
     }
 
     /// Notes that a component works with an extension, which must then be there.
-    pub fn needs_extension(&self, id: ComponentId, position: Position) {
-        self.extensions.borrow_mut().push((id, position));
+    pub fn needs_extension(&self, need: Need) {
+        self.extensions.borrow_mut().push(need);
     }
 
     /// The extensions that components work with.
-    pub fn needed_extensions(&self) -> Vec<(ComponentId, Position)> {
+    pub fn needed_extensions(&self) -> Vec<Need> {
         self.extensions.borrow().clone()
     }
 

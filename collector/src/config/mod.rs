@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use crate::component::{
     BuildExporter, BuildExtension, BuildProcessor, BuildReceiver, ComponentId, EXPORTERS,
-    EXTENSIONS, Kind, PROCESSORS, RECEIVERS,
+    EXTENSIONS, Kind, Offer, PROCESSORS, RECEIVERS,
 };
 use diagnostic::{Diagnostic, Diagnostics, Position, did_you_mean};
 pub use own_telemetry::{
@@ -166,6 +166,7 @@ fn document(root: &Node, diagnostics: &Diagnostics) -> Config {
             exporters: ids(&exporters),
             connectors: ids(&connectors),
             extensions: ids(&extensions),
+            offers: offers(&extensions),
         },
     );
     Config {
@@ -264,6 +265,14 @@ fn ids<T>(defined: &[Defined<T>]) -> Vec<(ComponentId, Position)> {
         .iter()
         .map(|component| (component.id.clone(), component.position))
         .collect()
+}
+
+fn offers(
+    extensions: &[Defined<Option<Box<dyn BuildExtension>>>],
+) -> Vec<(ComponentId, &'static [Offer])> {
+    let known = extensions.iter();
+    let known = known.filter_map(|defined| Some((defined.id.clone(), defined.build.as_ref()?)));
+    known.map(|(id, build)| (id, build.offers())).collect()
 }
 
 fn usable<T>(defined: Vec<Defined<Option<T>>>) -> Vec<Defined<T>> {

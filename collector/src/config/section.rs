@@ -6,10 +6,10 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use super::diagnostic::{Diagnostics, Position, did_you_mean};
+use super::diagnostic::{Diagnostics, Need, Position, did_you_mean};
 use super::quantity::parse_duration;
 use super::yaml::{Key, Node, Value};
-use crate::component::ComponentId;
+use crate::component::{ComponentId, Offer};
 
 /// One mapping of the configuration, being read.
 #[derive(Debug)]
@@ -198,13 +198,17 @@ impl<'n> Section<'n> {
         texts
     }
 
-    /// The id of an extension that this component works with; whether it is there is checked when
-    /// everything has been read.
-    pub fn extension(&self, key: &'static str) -> Option<ComponentId> {
+    /// The id of an extension that this component works with; whether it is there and offers what
+    /// is wanted of it is checked when everything has been read.
+    pub fn extension(&self, key: &'static str, wanted: Offer) -> Option<ComponentId> {
         let (text, position) = self.scalar(key, "the id of an extension")?;
         let id = ComponentId::parse(text);
         match &id {
-            Some(id) => self.diagnostics.needs_extension(id.clone(), position),
+            Some(id) => self.diagnostics.needs_extension(Need {
+                id: id.clone(),
+                wanted,
+                position,
+            }),
             None => self.error(key, format!("{text:?} is not a component id")),
         }
         id

@@ -12,10 +12,10 @@
 
 use collector_otlp::Signal;
 
-use super::diagnostic::{Diagnostics, Position, did_you_mean};
+use super::diagnostic::{Diagnostics, Need, Position, did_you_mean};
 use super::own_telemetry::Telemetry;
 use super::section::Section;
-use crate::component::ComponentId;
+use crate::component::{ComponentId, Offer};
 
 /// What runs.
 pub struct Service {
@@ -53,6 +53,8 @@ pub struct Definitions {
     pub connectors: Vec<(ComponentId, Position)>,
     /// Under `extensions`.
     pub extensions: Vec<(ComponentId, Position)>,
+    /// What the extensions of known types can do for others.
+    pub offers: Vec<(ComponentId, &'static [Offer])>,
 }
 
 impl Service {
@@ -82,7 +84,7 @@ impl Service {
                 "service.pipelines must name at least one pipeline",
             );
         }
-        check_needed(diagnostics, &extensions, &defined.extensions);
+        check_needed(diagnostics, &extensions, defined);
         warn_of_unused(diagnostics, &pipelines, &extensions, defined);
         Self {
             extensions,
@@ -155,27 +157,43 @@ fn references(
     found
 }
 
-/// Checks that the extensions which components work with are defined and started.
-fn check_needed(
-    diagnostics: &Diagnostics,
-    started: &[ComponentId],
-    defined: &[(ComponentId, Position)],
-) {
-    for (id, position) in diagnostics.needed_extensions() {
-        if started.contains(&id) {
-            continue;
-        }
-        let (message, help) = if defined.iter().any(|(other, _)| *other == id) {
-            let message = format!("extension \"{id}\" is not started");
-            (message, "list it in service.extensions".to_owned())
-        } else {
-            let names: Vec<String> = defined.iter().map(|(id, _)| id.to_string()).collect();
+/// Checks that the extensions which components work with are defined, started and of use to them.
+fn check_needed(diagnostics: &Diagnostics, started: &[ComponentId], defined: &Definitions) {
+    for Need {
+        id,
+        wanted,
+        position,
+    } in diagnostics.needed_extensions()
+    {
+        let offering = |(other, offers): &&(ComponentId, &'static [Offer])| {
+            started.contains(other) && offers.contains(&wanted)
+        };
+        let fitting = defined.offers.iter().filter(offering);
+        let fitting: Vec<String> = fitting.map(|(other, _)| other.to_string()).collect();
+        let of_this = defined.offers.iter().find(|(other, _)| *other == id);
+        let (message, help) = if !defined.extensions.iter().any(|(other, _)| *other == id) {
+            let names = defined
+                .extensions
+                .iter()
+                .map(|(other, _)| other.to_string());
+            let names: Vec<String> = names.collect();
             let help = did_you_mean(&id.to_string(), names.iter().map(String::as_str));
             let otherwise = || "define it under extensions, and list it in service.extensions";
             (
                 format!("extension \"{id}\" is not defined"),
                 help.unwrap_or_else(|| otherwise().to_owned()),
             )
+        } else if of_this.is_some_and(|(_, offers)| !offers.contains(&wanted)) {
+            let help = match fitting.as_slice() {
+                [] => format!("name an extension that {wanted}"),
+                fitting => format!("an extension that {wanted}: {}", fitting.join(", ")),
+            };
+            (format!("extension \"{id}\" is not one that {wanted}"), help)
+        } else if !started.contains(&id) {
+            let message = format!("extension \"{id}\" is not started");
+            (message, "list it in service.extensions".to_owned())
+        } else {
+            continue;
         };
         diagnostics.error_with_help(position, message, Some(help));
     }

@@ -321,6 +321,40 @@ service:
     ));
 }
 
+#[test]
+fn extensions_that_components_name_are_there_and_of_use() {
+    insta::assert_snapshot!(messages(
+        "extensions:
+  bearertokenauth: {token: a}
+  basicauth/out: {client_auth: {username: a, password: b}}
+  basicauth/idle: {htpasswd: {inline: 'a:b'}}
+  file_storage: {directory: /tmp}
+  headers_setter: {headers: [{key: a, value: b}]}
+receivers:
+  otlp:
+    protocols:
+      grpc: {auth: {authenticator: bearertokenaut}}
+      http: {auth: {authenticator: basicauth/out}}
+  otlp/idle:
+    protocols:
+      grpc: {auth: {authenticator: basicauth/idle}}
+      http: {auth: {authenticator: bearertokenauth}}
+  otlp/none:
+    protocols:
+      grpc: {auth: {}}
+      http: {auth: {authenticator: /}}
+exporters:
+  otlp: {endpoint: 'a:1', auth: {authenticator: file_storage}}
+  otlphttp: {endpoint: 'http://a', auth: {authenticator: oidc}}
+  otlp/queue: {endpoint: 'a:1', sending_queue: {storage: headers_setter}}
+service:
+  extensions: [bearertokenauth, basicauth/out, file_storage, headers_setter]
+  pipelines:
+    traces: {receivers: [otlp, otlp/idle, otlp/none], exporters: [otlp, otlphttp, otlp/queue]}
+"
+    ));
+}
+
 fn telemetry(yaml: &str) -> Telemetry {
     let source = format!(
         "receivers: {{otlp: {{protocols: {{grpc: }}}}}}

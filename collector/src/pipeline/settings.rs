@@ -40,7 +40,7 @@
 use std::time::Duration;
 
 use super::batching::Measure;
-use crate::component::ComponentId;
+use crate::component::{ComponentId, Offer};
 use crate::config::Section;
 
 /// How many bytes a queue takes on disk when its size is not given in bytes.
@@ -182,7 +182,7 @@ fn queue(section: &Section<'_>) -> Option<QueueSettings> {
     }
     let overflow = [("refuse", false), ("drop_oldest", true)];
     let drop_oldest = section.choice("on_overflow", &overflow);
-    let storage = section.extension("storage");
+    let storage = section.extension("storage", Offer::Storage);
     for (key, given) in [
         ("max_bytes", max_bytes.is_some()),
         ("on_overflow", drop_oldest.is_some()),

@@ -29,7 +29,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 
 use crate::authentication::read_auth;
-use crate::component::ComponentId;
+use crate::component::{ComponentId, Offer};
 use crate::config::Section;
 use crate::network::Encoding;
 use crate::network::grpc::KeepAlive;
@@ -93,7 +93,7 @@ impl Config {
             tls,
             encoding: grpc_encoding(section),
             headers: headers(&mut section.section("headers")),
-            auth: read_auth(section),
+            auth: read_auth(section, Offer::Credentials),
             timeout: section
                 .duration("timeout")
                 .unwrap_or(Duration::from_secs(5)),

@@ -29,7 +29,7 @@ use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
 
 use crate::authentication::read_auth;
-use crate::component::ComponentId;
+use crate::component::{ComponentId, Offer};
 use crate::config::Section;
 use crate::exporter::otlp::headers;
 use crate::network::Encoding;
@@ -105,7 +105,7 @@ impl Config {
             proxy: section.text("proxy_url").filter(|url| !url.is_empty()),
             tls: ClientTls::read(&section.section("tls")),
             headers: headers(&mut section.section("headers")),
-            auth: read_auth(section),
+            auth: read_auth(section, Offer::Credentials),
             timeout: section
                 .duration("timeout")
                 .unwrap_or(Duration::from_secs(30)),

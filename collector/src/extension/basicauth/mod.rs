@@ -22,7 +22,7 @@ use tokio::task::spawn_blocking;
 use crate::authentication::{AddHeaders, Authenticator, CheckRequest};
 use crate::batch::Metadata;
 use crate::component::{
-    BuildExtension, Context, Kind, Readiness, RunningExtension, StartError, Task,
+    BuildExtension, Context, Kind, Offer, Readiness, RunningExtension, StartError, Task,
 };
 pub use config::{Config, Source};
 
@@ -43,6 +43,13 @@ const REMEMBERED: usize = 4096;
 const REFUSED: &str = "the user name or the password is not accepted";
 
 impl BuildExtension for Config {
+    fn offers(&self) -> &'static [Offer] {
+        match self {
+            Self::Htpasswd { .. } => &[Offer::Checks],
+            Self::Client { .. } => &[Offer::Credentials],
+        }
+    }
+
     fn start(
         self: Box<Self>,
         context: Context,

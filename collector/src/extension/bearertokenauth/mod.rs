@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::authentication::{AddHeaders, Authenticator, CheckRequest};
 use crate::batch::Metadata;
 use crate::component::{
-    BuildExtension, Context, Kind, Readiness, RunningExtension, StartError, Task,
+    BuildExtension, Context, Kind, Offer, Readiness, RunningExtension, StartError, Task,
 };
 pub use config::Config;
 
@@ -30,6 +30,10 @@ pub const KIND: Kind<dyn BuildExtension> = Kind {
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl BuildExtension for Config {
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Checks, Offer::Credentials]
+    }
+
     fn start(
         self: Box<Self>,
         context: Context,

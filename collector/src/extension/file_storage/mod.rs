@@ -19,7 +19,7 @@ use collector_queue::{
 };
 
 use crate::component::{
-    BuildExtension, Context, Kind, Readiness, RunningExtension, StartError, Storage, Task,
+    BuildExtension, Context, Kind, Offer, Readiness, RunningExtension, StartError, Storage, Task,
 };
 use crate::pipeline::QueueLimits;
 pub use config::Config;
@@ -38,6 +38,10 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 const BBOLT_MAGIC: [u8; 4] = 0xED0C_DAED_u32.to_le_bytes();
 
 impl BuildExtension for Config {
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Storage]
+    }
+
     fn start(
         self: Box<Self>,
         context: Context,

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::authentication::{AddHeaders, Authenticator};
 use crate::batch::Metadata;
 use crate::component::{
-    BuildExtension, Context, Kind, Readiness, RunningExtension, StartError, Task,
+    BuildExtension, Context, Kind, Offer, Readiness, RunningExtension, StartError, Task,
 };
 pub use config::{Action, Config, Setting, Value};
 
@@ -25,6 +25,10 @@ pub const KIND: Kind<dyn BuildExtension> = Kind {
 };
 
 impl BuildExtension for Config {
+    fn offers(&self) -> &'static [Offer] {
+        &[Offer::Credentials]
+    }
+
     fn start(
         self: Box<Self>,
         context: Context,

@@ -45,7 +45,7 @@ use std::time::Duration;
 use hyper::header::{HeaderName, HeaderValue};
 
 use crate::authentication::read_auth;
-use crate::component::ComponentId;
+use crate::component::{ComponentId, Offer};
 use crate::config::Section;
 use crate::exporter::otlp::headers;
 use crate::network::Encoding;
@@ -177,7 +177,7 @@ fn grpc(section: &Section<'_>) -> Grpc {
             .unwrap_or(1000),
         keep_alive: keep_alive(&section.section("keepalive")),
         include_metadata: section.bool("include_metadata").unwrap_or(false),
-        auth: read_auth(section),
+        auth: read_auth(section, Offer::Checks),
         tls: ServerTlsSettings::read(section),
     }
 }
@@ -239,7 +239,7 @@ fn http(section: &Section<'_>) -> Http {
         write_timeout: time("write_timeout", Duration::from_secs(30)),
         keep_alive: section.bool("keep_alives_enabled").unwrap_or(true),
         include_metadata: section.bool("include_metadata").unwrap_or(false),
-        auth: read_auth(section),
+        auth: read_auth(section, Offer::Checks),
         tls: ServerTlsSettings::read(section),
     }
 }
