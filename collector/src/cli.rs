@@ -8,7 +8,7 @@ mod queue;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use crate::component::{EXPORTERS, EXTENSIONS, PROCESSORS, RECEIVERS};
+use crate::component::{CONNECTORS, EXPORTERS, EXTENSIONS, PROCESSORS, RECEIVERS};
 use crate::config::source::{Surroundings, read_file};
 use crate::config::{self, Reading, print};
 use crate::service;
@@ -176,6 +176,13 @@ fn list_components(out: &mut impl io::Write) -> io::Result<()> {
     family(
         "exporters",
         EXPORTERS
+            .iter()
+            .map(|kind| (kind.name, kind.aliases))
+            .collect(),
+    )?;
+    family(
+        "connectors",
+        CONNECTORS
             .iter()
             .map(|kind| (kind.name, kind.aliases))
             .collect(),

@@ -21,7 +21,7 @@ use crate::budget::Budget;
 use crate::config::Section;
 use crate::pipeline::{Batching, Output, QueueLimits, SendingSettings};
 use crate::telemetry::Registry;
-use crate::{exporter, extension, processor, receiver};
+use crate::{connector, exporter, extension, processor, receiver};
 
 /// Every receiver.
 pub const RECEIVERS: &[Kind<dyn BuildReceiver>] = &[receiver::otlp::KIND];
@@ -44,6 +44,9 @@ pub const EXPORTERS: &[Kind<dyn BuildExporter>] = &[
     exporter::otlp::KIND,
     exporter::otlphttp::KIND,
 ];
+
+/// Every connector.
+pub const CONNECTORS: &[Kind<dyn BuildConnector>] = &[connector::forward::KIND];
 
 /// Every extension.
 pub const EXTENSIONS: &[Kind<dyn BuildExtension>] = &[
@@ -268,6 +271,15 @@ pub struct BuiltExporter {
     pub sending: SendingSettings,
 }
 
+/// A configured connector, which ends some pipelines and begins others.
+pub trait BuildConnector: Send + Sync {
+    /// Whether it can begin a pipeline of `to` with what it takes from one of `from`.
+    fn joins(&self, from: Signal, to: Signal) -> bool;
+
+    /// Makes what stands at the end of pipelines; `outputs` are the pipelines that it begins.
+    fn build(&self, context: &Context, outputs: Outputs) -> Result<Arc<dyn Sink>, StartError>;
+}
+
 /// Delivers batches.
 pub trait Exporter: Send + Sync {
     /// One attempt to deliver one batch.
@@ -357,6 +369,7 @@ mod tests {
             ("receiver", names(RECEIVERS)),
             ("processor", names(PROCESSORS)),
             ("exporter", names(EXPORTERS)),
+            ("connector", names(CONNECTORS)),
             ("extension", names(EXTENSIONS)),
         ];
         for (family, rows) in tables {

@@ -7,7 +7,7 @@
 //! - [`batch`]: a request on its way, with what came along with it
 //! - [`budget`]: the memory that telemetry in flight may take
 //! - [`component`]: what a component is, and the tables of all of them
-//! - [`receiver`], [`processor`], [`exporter`], [`extension`]: a folder per component
+//! - [`receiver`], [`processor`], [`exporter`], [`connector`], [`extension`]: a folder per component
 //! - [`pipeline`]: builds the graph once; queues, retries, the order of shutdown
 //! - [`edit`], [`matching`], [`ottl`], [`pattern`]: what processors have in common
 //! - [`service`]: a collector from its start to its end; signals
@@ -23,6 +23,7 @@ pub mod budget;
 pub mod cli;
 pub mod component;
 pub mod config;
+pub mod connector;
 pub mod edit;
 pub mod exporter;
 pub mod extension;

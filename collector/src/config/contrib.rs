@@ -88,6 +88,9 @@ mod tests {
         for kind in component::EXPORTERS {
             assert!(has("exporters", kind.name), "{}", kind.name);
         }
+        for kind in component::CONNECTORS {
+            assert!(has("connectors", kind.name), "{}", kind.name);
+        }
         for kind in component::EXTENSIONS {
             assert!(has("extensions", kind.name), "{}", kind.name);
         }

@@ -8,6 +8,7 @@
 //! - [`yaml`]: text to a tree with positions
 //! - [`expand`]: `${env:NAME}` and its like in values
 //! - [`section`]: typed reading of mappings; unknown keys are found here
+//! - [`connections`]: how connectors join pipelines
 //! - [`service`]: pipelines; [`own_telemetry`]: the collector's own logs and metrics
 //! - [`contrib`]: what otelcol-contrib has and this collector may not have
 //! - [`diagnostic`]: errors and warnings as data, and as text
@@ -15,6 +16,7 @@
 //!
 //! Each component documents its keys in its own `config.rs`.
 
+pub mod connections;
 pub mod contrib;
 pub mod diagnostic;
 pub mod expand;
@@ -32,9 +34,10 @@ mod tests;
 use std::sync::Arc;
 
 use crate::component::{
-    BuildExporter, BuildExtension, BuildProcessor, BuildReceiver, ComponentId, EXPORTERS,
-    EXTENSIONS, Kind, Offer, PROCESSORS, RECEIVERS,
+    BuildConnector, BuildExporter, BuildExtension, BuildProcessor, BuildReceiver, CONNECTORS,
+    ComponentId, EXPORTERS, EXTENSIONS, Kind, Offer, PROCESSORS, RECEIVERS,
 };
+use connections::ConnectorDefinition;
 use diagnostic::{Diagnostic, Diagnostics, Position, did_you_mean};
 pub use own_telemetry::{
     LogEncoding, LogOutput, LogSampling, LogsConfig, Naming, Patterns, ReaderConfig, Telemetry,
@@ -63,6 +66,8 @@ pub struct Config {
     pub processors: Vec<Defined<Arc<dyn BuildProcessor>>>,
     /// The exporters.
     pub exporters: Vec<Defined<Box<dyn BuildExporter>>>,
+    /// The connectors.
+    pub connectors: Vec<Defined<Arc<dyn BuildConnector>>>,
     /// The extensions.
     pub extensions: Vec<Defined<Box<dyn BuildExtension>>>,
     /// What of them is used, and how.
@@ -153,7 +158,7 @@ fn document(root: &Node, diagnostics: &Diagnostics) -> Config {
     let processors = components(&root, "processors", PROCESSORS);
     let exporters = components(&root, "exporters", EXPORTERS);
     let extensions = components(&root, "extensions", EXTENSIONS);
-    let connectors = components::<Never>(&root, "connectors", &[]);
+    let connectors = components(&root, "connectors", CONNECTORS);
     if !root.has("service") {
         diagnostics.file_error("no service: without service.pipelines nothing would run");
     }
@@ -164,7 +169,7 @@ fn document(root: &Node, diagnostics: &Diagnostics) -> Config {
             receivers: ids(&receivers),
             processors: ids(&processors),
             exporters: ids(&exporters),
-            connectors: ids(&connectors),
+            connectors: connector_definitions(&connectors),
             extensions: ids(&extensions),
             offers: offers(&extensions),
         },
@@ -173,13 +178,11 @@ fn document(root: &Node, diagnostics: &Diagnostics) -> Config {
         receivers: usable(receivers),
         processors: usable(processors).into_iter().map(shared).collect(),
         exporters: usable(exporters),
+        connectors: usable(connectors).into_iter().map(shared).collect(),
         extensions: usable(extensions),
         service,
     }
 }
-
-/// What no component is built from.
-enum Never {}
 
 fn shared<T: ?Sized>(defined: Defined<Box<T>>) -> Defined<Arc<T>> {
     Defined {
@@ -264,6 +267,19 @@ fn ids<T>(defined: &[Defined<T>]) -> Vec<(ComponentId, Position)> {
     defined
         .iter()
         .map(|component| (component.id.clone(), component.position))
+        .collect()
+}
+
+fn connector_definitions(
+    connectors: &[Defined<Option<Box<dyn BuildConnector>>>],
+) -> Vec<ConnectorDefinition<'_>> {
+    let connectors = connectors.iter();
+    connectors
+        .map(|defined| ConnectorDefinition {
+            id: defined.id.clone(),
+            position: defined.position,
+            connector: defined.build.as_deref(),
+        })
         .collect()
 }
 

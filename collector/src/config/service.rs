@@ -12,6 +12,7 @@
 
 use collector_otlp::Signal;
 
+use super::connections::{self, ConnectorDefinition, Side, Use};
 use super::diagnostic::{Diagnostics, Need, Position, did_you_mean};
 use super::own_telemetry::Telemetry;
 use super::section::Section;
@@ -42,7 +43,7 @@ pub struct PipelineConfig {
 }
 
 /// The ids that a configuration defines, with their places.
-pub struct Definitions {
+pub struct Definitions<'c> {
     /// Under `receivers`.
     pub receivers: Vec<(ComponentId, Position)>,
     /// Under `processors`.
@@ -50,7 +51,7 @@ pub struct Definitions {
     /// Under `exporters`.
     pub exporters: Vec<(ComponentId, Position)>,
     /// Under `connectors`.
-    pub connectors: Vec<(ComponentId, Position)>,
+    pub connectors: Vec<ConnectorDefinition<'c>>,
     /// Under `extensions`.
     pub extensions: Vec<(ComponentId, Position)>,
     /// What the extensions of known types can do for others.
@@ -59,9 +60,12 @@ pub struct Definitions {
 
 impl Service {
     /// Reads the section and checks every reference.
-    pub fn read(section: &Section<'_>, defined: &Definitions) -> Self {
+    pub fn read(section: &Section<'_>, defined: &Definitions<'_>) -> Self {
         let diagnostics = section.diagnostics();
         let extensions = references(section, "extensions", "extension", &[&defined.extensions]);
+        let extensions = only_ids(extensions);
+        let connectors = connectors_alone(diagnostics, defined);
+        let mut uses = Vec::new();
         let mut pipelines: Vec<PipelineConfig> = Vec::new();
         for (key, node) in section.section("pipelines").entries() {
             let kind = key.text.split('/').next().unwrap_or_default();
@@ -76,7 +80,13 @@ impl Service {
                 continue;
             };
             let inner = Section::of(node, key.position, diagnostics);
-            pipelines.push(pipeline(&key.text, *signal, &inner, defined));
+            pipelines.push(pipeline(
+                &key.text,
+                *signal,
+                &inner,
+                (defined, &connectors),
+                &mut uses,
+            ));
         }
         if pipelines.is_empty() && section.is_present() {
             section.error(
@@ -85,6 +95,7 @@ impl Service {
             );
         }
         check_needed(diagnostics, &extensions, defined);
+        connections::check(diagnostics, &defined.connectors, &uses);
         warn_of_unused(diagnostics, &pipelines, &extensions, defined);
         Self {
             extensions,
@@ -94,31 +105,73 @@ impl Service {
     }
 }
 
+/// The connectors' ids; one that something else in the same list could be meant by is an error.
+fn connectors_alone(
+    diagnostics: &Diagnostics,
+    defined: &Definitions<'_>,
+) -> Vec<(ComponentId, Position)> {
+    let families = [
+        ("a receiver", &defined.receivers),
+        ("an exporter", &defined.exporters),
+    ];
+    for ConnectorDefinition { id, position, .. } in &defined.connectors {
+        for (family, others) in families {
+            if others.iter().any(|(other, _)| other == id) {
+                let message = format!("\"{id}\" is a connector and {family} as well");
+                let help = format!("name the connector otherwise, such as \"{id}/connector\"");
+                diagnostics.error_with_help(*position, message, Some(help));
+            }
+        }
+    }
+    let connectors = defined.connectors.iter();
+    connectors
+        .map(|connector| (connector.id.clone(), connector.position))
+        .collect()
+}
+
 fn pipeline(
     name: &str,
     signal: Signal,
     section: &Section<'_>,
-    defined: &Definitions,
+    (defined, connectors): (&Definitions<'_>, &Vec<(ComponentId, Position)>),
+    uses: &mut Vec<Use>,
 ) -> PipelineConfig {
-    let connectors = &defined.connectors;
     let sources = [&defined.receivers, connectors];
     let targets = [&defined.exporters, connectors];
     let receivers = references(section, "receivers", "receiver", &sources);
     let processors = references(section, "processors", "processor", &[&defined.processors]);
     let exporters = references(section, "exporters", "exporter", &targets);
-    for (key, listed) in [("receivers", &receivers), ("exporters", &exporters)] {
+    for (key, side, listed) in [
+        ("receivers", Side::Receiver, &receivers),
+        ("exporters", Side::Exporter, &exporters),
+    ] {
         if listed.is_empty() && section.list(key).is_empty() {
             let message = format!("pipeline {name:?} has no {key}");
             section.diagnostics().error(section.position(), message);
+        }
+        for (id, position) in listed {
+            if connectors.iter().any(|(connector, _)| connector == id) {
+                uses.push(Use {
+                    connector: id.clone(),
+                    pipeline: name.to_owned(),
+                    signal,
+                    side,
+                    position: *position,
+                });
+            }
         }
     }
     PipelineConfig {
         name: name.to_owned(),
         signal,
-        receivers,
-        processors,
-        exporters,
+        receivers: only_ids(receivers),
+        processors: only_ids(processors),
+        exporters: only_ids(exporters),
     }
+}
+
+fn only_ids(listed: Vec<(ComponentId, Position)>) -> Vec<ComponentId> {
+    listed.into_iter().map(|(id, _)| id).collect()
 }
 
 /// The ids in a list, each checked against what is defined.
@@ -127,7 +180,7 @@ fn references(
     key: &'static str,
     family: &str,
     defined: &[&Vec<(ComponentId, Position)>],
-) -> Vec<ComponentId> {
+) -> Vec<(ComponentId, Position)> {
     let defined = || {
         defined
             .iter()
@@ -135,15 +188,17 @@ fn references(
             .map(|(id, _)| id)
     };
     let names: Vec<String> = defined().map(ToString::to_string).collect();
-    let mut found = Vec::new();
+    let mut found: Vec<(ComponentId, Position)> = Vec::new();
     for (text, position) in section.texts(key) {
         match ComponentId::parse(&text) {
-            Some(id) if found.contains(&id) => {
+            Some(id) if found.iter().any(|(other, _)| *other == id) => {
                 section
                     .diagnostics()
                     .error(position, format!("{family} {text:?} is listed twice"));
             }
-            Some(id) if defined().any(|other| *other == id) => found.push(id),
+            Some(id) if defined().any(|other| *other == id) => {
+                found.push((id, position));
+            }
             _ => {
                 let help = did_you_mean(&text, names.iter().map(String::as_str))
                     .unwrap_or_else(|| format!("define it under {key}"));
@@ -158,7 +213,7 @@ fn references(
 }
 
 /// Checks that the extensions which components work with are defined, started and of use to them.
-fn check_needed(diagnostics: &Diagnostics, started: &[ComponentId], defined: &Definitions) {
+fn check_needed(diagnostics: &Diagnostics, started: &[ComponentId], defined: &Definitions<'_>) {
     for Need {
         id,
         wanted,
@@ -203,7 +258,7 @@ fn warn_of_unused(
     diagnostics: &Diagnostics,
     pipelines: &[PipelineConfig],
     extensions: &[ComponentId],
-    defined: &Definitions,
+    defined: &Definitions<'_>,
 ) {
     type List = fn(&PipelineConfig) -> &Vec<ComponentId>;
     let used =
@@ -229,20 +284,6 @@ fn warn_of_unused(
         for (id, position) in ids {
             if !used(list, id) {
                 let message = format!("{family} {:?} is in no pipeline", id.to_string());
-                diagnostics.warning(*position, message);
-            }
-        }
-    }
-    for (id, position) in &defined.connectors {
-        for (family, list) in [
-            ("exporter", (|pipeline| &pipeline.exporters) as List),
-            ("receiver", |pipeline| &pipeline.receivers),
-        ] {
-            if !used(list, id) {
-                let message = format!(
-                    "connector {:?} is the {family} of no pipeline",
-                    id.to_string()
-                );
                 diagnostics.warning(*position, message);
             }
         }

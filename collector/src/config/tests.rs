@@ -355,6 +355,36 @@ service:
     ));
 }
 
+const FLOWS: &str = "receivers: {otlp: {protocols: {grpc: }}}
+exporters: {debug: , forward/taken: }
+connectors: {forward: , forward/b: , forward/idle: , forward/taken: {a: 1}}
+service:
+  pipelines:
+";
+
+#[test]
+fn connectors_join_pipelines_of_one_signal_and_never_in_a_circle() {
+    let flows = |pipelines: &str| messages(&format!("{FLOWS}{pipelines}"));
+    insta::assert_snapshot!(flows(
+        "    traces/in: {receivers: [otlp], exporters: [forward]}
+    traces/out: {receivers: [forward, forward/b], exporters: [debug, forwad]}
+    logs: {receivers: [otlp], exporters: [forward, debug]}
+    logs/x: {receivers: [otlp, debug], exporters: [forward/b]}
+"
+    ));
+    insta::assert_snapshot!(flows(
+        "    traces/in: {receivers: [otlp], exporters: [forward]}
+    traces/a: {receivers: [forward], exporters: [forward/b, debug]}
+    traces/b: {receivers: [forward/b], exporters: [debug, forward]}
+"
+    ));
+    let own = flows("    logs: {receivers: [otlp, forward], exporters: [debug, forward]}\n");
+    assert!(
+        own.contains("6:59: error: pipelines feed each other in a circle: logs → forward → logs"),
+        "{own}"
+    );
+}
+
 fn telemetry(yaml: &str) -> Telemetry {
     let source = format!(
         "receivers: {{otlp: {{protocols: {{grpc: }}}}}}

@@ -12,13 +12,14 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Duration, Instant};
 
+use super::joints::Joints;
 use super::{Batching, Output, Sender, SenderParts, SendingSettings};
 use crate::authentication::Authenticators;
 use crate::budget::Budget;
 use crate::component::{
-    BuildExporter, BuildExtension, BuildProcessor, BuildReceiver, BuiltExporter, ComponentId,
-    Context, Exporter, Outputs, Readiness, RunningExtension, RunningReceiver, Sink, Stage,
-    StartError, Storage,
+    BuildConnector, BuildExporter, BuildExtension, BuildProcessor, BuildReceiver, BuiltExporter,
+    ComponentId, Context, Exporter, Outputs, Readiness, RunningExtension, RunningReceiver, Sink,
+    Stage, StartError, Storage,
 };
 use crate::config::{Config, Defined, PipelineConfig, Service};
 use crate::network::Server;
@@ -71,6 +72,7 @@ pub async fn start(config: Config, registry: Arc<Registry>) -> Result<Running, S
         receivers,
         processors,
         exporters,
+        connectors,
         extensions,
         service,
     } = config;
@@ -93,7 +95,7 @@ pub async fn start(config: Config, registry: Arc<Registry>) -> Result<Running, S
     let started = async {
         start.show(extensions).await?;
         let built = start.build(exporters)?;
-        let inputs = start.connect(&processors, &built)?;
+        let inputs = start.connect(&processors, &connectors, &built)?;
         start.receive(receivers, &inputs).await
     };
     let started = started.await;
@@ -164,16 +166,21 @@ impl<'c> Start<'c> {
     fn connect(
         &mut self,
         processors: &[Defined<Arc<dyn BuildProcessor>>],
+        connectors: &'c [Defined<Arc<dyn BuildConnector>>],
         built: &Built,
     ) -> Result<Vec<Input<'c>>, StartError> {
-        let service = self.service;
+        let pipelines = &self.service.pipelines;
+        let joints = Joints {
+            pipelines,
+            connectors,
+        };
         let mut outputs = Vec::new();
-        for pipeline in &service.pipelines {
+        for pipeline in pipelines {
             let context = |id: &ComponentId| self.context(id);
-            outputs.push((pipeline, chain(pipeline, processors, &context)?));
+            outputs.push(chain(pipeline, processors, &context)?);
         }
         let mut senders: HashMap<(&ComponentId, Signal), Arc<dyn Sink>> = HashMap::new();
-        for (pipeline, _) in &outputs {
+        for pipeline in pipelines {
             for id in &pipeline.exporters {
                 let key = (id, pipeline.signal);
                 let Some((exporter, sending)) =
@@ -181,10 +188,10 @@ impl<'c> Start<'c> {
                 else {
                     continue;
                 };
-                let feeding = outputs.iter().filter(|(other, _)| {
+                let feeding = pipelines.iter().enumerate().filter(|(_, other)| {
                     other.signal == pipeline.signal && other.exporters.contains(id)
                 });
-                let rules = feeding.filter_map(|(_, output)| output.batching.clone());
+                let rules = feeding.flat_map(|(number, _)| joints.rules(number, &outputs));
                 let rules = rules.collect();
                 let sender = self.sender(key, exporter, sending, rules)?;
                 senders.insert(key, Arc::new(sender));
@@ -193,14 +200,45 @@ impl<'c> Start<'c> {
         for storage in self.storages.values() {
             storage.name_orphans();
         }
-        let mut inputs = Vec::new();
-        for (pipeline, mut output) in outputs {
-            let sinks = pipeline.exporters.iter();
-            let sinks = sinks.filter_map(|id| senders.get(&(id, pipeline.signal)));
-            output.sinks = sinks.cloned().collect();
-            inputs.push((pipeline, Arc::new(output)));
-        }
+        let inputs = self.join(&joints, outputs, &senders)?;
         self.running.senders.extend(senders.into_values());
+        Ok(inputs)
+    }
+
+    /// Puts the ends to the pipelines: senders, and connectors with the pipelines behind them.
+    fn join(
+        &self,
+        joints: &Joints<'c>,
+        outputs: Vec<Output>,
+        senders: &HashMap<(&ComponentId, Signal), Arc<dyn Sink>>,
+    ) -> Result<Vec<Input<'c>>, StartError> {
+        let mut open: Vec<Option<Output>> = outputs.into_iter().map(Some).collect();
+        let mut finished: HashMap<usize, Arc<Output>> = HashMap::new();
+        let mut inputs = Vec::new();
+        for number in joints.downstream_first() {
+            let Some(mut output) = open[number].take() else {
+                continue;
+            };
+            let pipeline = &joints.pipelines[number];
+            for id in &pipeline.exporters {
+                if let Some(connector) = joints.connector(id) {
+                    let behind = joints.behind(id, pipeline).into_iter();
+                    let fed = behind.filter_map(|fed| {
+                        let output = Arc::clone(finished.get(&fed)?);
+                        Some((joints.pipelines[fed].signal, output))
+                    });
+                    let pipelines = fed.collect();
+                    let built = connector.build(&self.context(id), Outputs { pipelines })?;
+                    output.sinks.push(built);
+                }
+                output
+                    .sinks
+                    .extend(senders.get(&(id, pipeline.signal)).cloned());
+            }
+            let output = Arc::new(output);
+            finished.insert(number, Arc::clone(&output));
+            inputs.push((pipeline, output));
+        }
         Ok(inputs)
     }
 

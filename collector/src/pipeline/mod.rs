@@ -4,6 +4,7 @@
 //! Invariant: no channel stands between two processors; only what must wait is a task.
 //!
 //! - `graph`: builds and starts everything, and stops it in the order of flow
+//! - `joints`: which pipeline feeds which through connectors
 //! - `sender`: the sending queue of one exporter for one signal, in memory or on disk
 //! - `batching`: how requests are joined to batches behind a queue
 //! - `line`: the attempts to deliver a batch
@@ -17,6 +18,7 @@ mod claim;
 mod durable;
 mod gauges;
 mod graph;
+mod joints;
 mod line;
 mod sender;
 mod settings;

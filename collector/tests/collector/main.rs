@@ -7,6 +7,7 @@
 
 mod answers;
 mod configuration;
+mod connectors;
 mod durable;
 mod flow;
 mod harness;
