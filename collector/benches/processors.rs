@@ -15,6 +15,7 @@ use collector::config::Section;
 use collector::config::diagnostic::{Diagnostics, Position};
 use collector::config::yaml;
 use collector::telemetry::Registry;
+use collector::walk::Chain;
 use collector_otlp::{Request, Signal};
 
 const SPANS: usize = 1000;
@@ -54,23 +55,21 @@ const OTHERS: &[(&str, &str)] = &[
 fn main() {
     let request = Request::parse_json(Signal::Traces, json().as_bytes()).expect("sound");
     println!("{} bytes a span", request.bytes().len() / SPANS);
-    let chain: Vec<_> = CHAIN
-        .iter()
-        .map(|(kind, text)| processor(kind, text))
-        .collect();
     let mut between = request.clone();
-    for ((kind, _), processor) in CHAIN.iter().zip(&chain) {
-        report(kind, &between, &[processor.as_ref()]);
-        between = processor.process(between).expect("processed");
+    for one in CHAIN {
+        let processors = processors(&[*one]);
+        report(one.0, &between, &processors);
+        for processor in processors {
+            between = processor.process(between).expect("processed");
+        }
     }
-    let all: Vec<_> = chain.iter().map(AsRef::as_ref).collect();
-    report("all of these in turn", &request, &all);
-    for (kind, text) in OTHERS {
-        report(text, &request, &[processor(kind, text).as_ref()]);
+    report("all of these together", &request, &processors(CHAIN));
+    for other in OTHERS {
+        report(other.1, &request, &processors(&[*other]));
     }
 }
 
-fn report(name: &str, request: &Request, processors: &[&dyn Processor]) {
+fn report(name: &str, request: &Request, processors: &[Box<dyn Processor>]) {
     let mut best = Duration::MAX;
     for _ in 0..ROUNDS {
         let mut batch = request.clone();
@@ -85,7 +84,15 @@ fn report(name: &str, request: &Request, processors: &[&dyn Processor]) {
     println!("{nanoseconds:8.1} ns a span: {name}");
 }
 
-fn processor(kind: &str, text: &str) -> Box<dyn Processor> {
+fn processors(stages: &[(&str, &str)]) -> Vec<Box<dyn Processor>> {
+    let mut chain = Chain::of(Signal::Traces);
+    for (kind, text) in stages {
+        chain.push(stage(kind, text));
+    }
+    chain.finish().0
+}
+
+fn stage(kind: &str, text: &str) -> Stage {
     let diagnostics = Diagnostics::default();
     let node = yaml::parse(text, &diagnostics).expect("YAML");
     let section = Section::of(&node, Position::default(), &diagnostics);
@@ -103,8 +110,8 @@ fn processor(kind: &str, text: &str) -> Box<dyn Processor> {
         authenticators: collector::authentication::Authenticators::default(),
     };
     match config.build(&context, Signal::Traces) {
-        Ok(Stage::Function(processor)) => processor,
-        _ => unreachable!("these processors are functions"),
+        Ok(stage) => stage,
+        Err(error) => unreachable!("{error}"),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::budget::Budget;
 use crate::config::Section;
 use crate::pipeline::{Batching, Output, QueueLimits, SendingSettings};
 use crate::telemetry::Registry;
+use crate::walk::Walker;
 use crate::{connector, exporter, extension, processor, receiver};
 
 /// Every receiver.
@@ -235,6 +236,8 @@ pub trait BuildProcessor: Send + Sync {
 pub enum Stage {
     /// Works at once, on the thread of whoever brings the batch.
     Function(Box<dyn Processor>),
+    /// The same, by nothing but walks through the batch, in this order.
+    Walks(Vec<Box<dyn Walker>>),
     /// Says how requests are joined, which is done in front of each exporter.
     Batching(Box<Batching>),
 }

@@ -9,7 +9,7 @@
 //! - [`component`]: what a component is, and the tables of all of them
 //! - [`receiver`], [`processor`], [`exporter`], [`connector`], [`extension`]: a folder per component
 //! - [`pipeline`]: builds the graph once; queues, retries, the order of shutdown
-//! - [`edit`], [`matching`], [`ottl`], [`pattern`]: what processors have in common
+//! - [`edit`], [`matching`], [`ottl`], [`pattern`], [`walk`]: what processors have in common
 //! - [`service`]: a collector from its start to its end; signals
 //! - [`network`]: HTTP, gRPC, TLS and compression, shared by components
 //! - [`telemetry`]: the collector's own metrics and logs
@@ -36,3 +36,4 @@ pub mod processor;
 pub mod receiver;
 pub mod service;
 pub mod telemetry;
+pub mod walk;

@@ -10,6 +10,7 @@
 //! - [`validate`]: one pass that checks and counts; `sweep` is its fast path
 //! - [`split`](Request::split), [`Request::merge`]: work on the bytes
 //! - [`pass`]: walks through a request, reads [`Record`]s and rewrites only what was edited
+//! - [`together`]: several passes as one walk
 //! - `decode`, `encode`: OTLP/JSON in and out
 //!
 //! A string that is not UTF-8 is mended with U+FFFD and counted, rather than refused, since
@@ -28,6 +29,7 @@ pub mod schema;
 mod split;
 mod sweep;
 mod text;
+pub mod together;
 pub mod validate;
 pub mod wire;
 

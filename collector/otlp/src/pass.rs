@@ -62,10 +62,23 @@ pub trait Pass<'a> {
     /// How far down the walk goes.
     fn level(&self) -> Level;
 
-    /// Whether metrics, scopes and resources without any items are dropped.
+    /// Whether it drops anything: metrics, scopes and resources without any items go then too.
     fn prunes(&self) -> bool {
         false
     }
+
+    /// The highest level at which anything is edited or dropped.
+    fn touches(&self) -> Level {
+        Level::Resource
+    }
+
+    /// Whether what becomes of a message can depend on what it stands in.
+    fn looks_up(&self) -> bool {
+        true
+    }
+
+    /// Called at the end of the walk, with the number of items that are gone.
+    fn done(&mut self, _dropped: usize) {}
 
     /// Called for each resource, also an empty one.
     fn resource(&mut self, _: &mut Record<'a>) -> Result<Verdict, Self::Error> {
@@ -224,6 +237,7 @@ pub fn run<'a, P: Pass<'a>>(
             walk.entry(pass, part)?;
         }
     }
+    pass.done(walk.dropped);
     Ok(Outcome {
         bytes: walk.rewriter.finish(),
         dropped: walk.dropped,

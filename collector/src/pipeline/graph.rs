@@ -19,11 +19,12 @@ use crate::budget::Budget;
 use crate::component::{
     BuildConnector, BuildExporter, BuildExtension, BuildProcessor, BuildReceiver, BuiltExporter,
     ComponentId, Context, Exporter, Outputs, Readiness, RunningExtension, RunningReceiver, Sink,
-    Stage, StartError, Storage,
+    StartError, Storage,
 };
 use crate::config::{Config, Defined, PipelineConfig, Service};
 use crate::network::Server;
 use crate::telemetry::{self, Description, Registry};
+use crate::walk::Chain;
 
 /// How long shutting down may take in all.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -308,24 +309,23 @@ fn chain(
     processors: &[Defined<Arc<dyn BuildProcessor>>],
     context: &dyn Fn(&ComponentId) -> Context,
 ) -> Result<Output, StartError> {
-    let mut output = Output {
-        processors: Vec::new(),
-        batching: None,
-        sinks: Vec::new(),
-    };
+    let mut chain = Chain::of(pipeline.signal);
     for id in &pipeline.processors {
         let Some(defined) = processors.iter().find(|defined| defined.id == *id) else {
             continue;
         };
-        match defined.build.build(&context(id), pipeline.signal)? {
-            Stage::Function(function) => output.processors.push(function),
-            Stage::Batching(mut rule) => {
-                rule.name.clone_from(&pipeline.name);
-                output.batching = Some(Arc::from(rule));
-            }
-        }
+        chain.push(defined.build.build(&context(id), pipeline.signal)?);
     }
-    Ok(output)
+    let (processors, batching) = chain.finish();
+    let batching = batching.map(|mut rule| {
+        rule.name.clone_from(&pipeline.name);
+        Arc::from(rule)
+    });
+    Ok(Output {
+        processors,
+        batching,
+        sinks: Vec::new(),
+    })
 }
 
 impl Running {

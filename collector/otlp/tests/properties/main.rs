@@ -4,6 +4,7 @@ mod generate;
 mod model;
 
 use collector_otlp::pass::{self, Above, Level, Pass, Verdict};
+use collector_otlp::together::Together;
 use collector_otlp::{AnyValue, Record, Request, Signal, WireError};
 
 use generate::Generator;
@@ -150,11 +151,42 @@ impl<'a> Pass<'a> for Without {
         true
     }
 
+    fn touches(&self) -> Level {
+        Level::Item
+    }
+
     fn item(&mut self, _: &Above<'_, 'a>, item: &mut Record<'a>) -> Result<Verdict, WireError> {
         Ok(match item.find(b"a") {
             Some(_) => Verdict::Drop,
             None => Verdict::Keep,
         })
+    }
+}
+
+/// Removes every other attribute of items than this one.
+struct Keep(&'static [u8]);
+
+impl<'a> Pass<'a> for Keep {
+    type Error = WireError;
+
+    fn level(&self) -> Level {
+        Level::Item
+    }
+
+    fn touches(&self) -> Level {
+        Level::Item
+    }
+
+    fn item(&mut self, _: &Above<'_, 'a>, item: &mut Record<'a>) -> Result<Verdict, WireError> {
+        for place in 0..item.places() {
+            let Some((place, key)) = item.nth(place) else {
+                continue;
+            };
+            if key != self.0 {
+                item.remove(place);
+            }
+        }
+        Ok(Verdict::Keep)
     }
 }
 
@@ -170,6 +202,46 @@ fn what_is_dropped_is_gone_and_the_rest_is_as_it_was() {
         assert_same(&decoded(&left).items(), &expected);
         assert_eq!(left.items(), expected.len());
     });
+}
+
+#[test]
+fn passes_together_do_what_they_do_in_turn() {
+    each(|request, _| {
+        let in_turn = request
+            .clone()
+            .apply(|signal, source| pass::run(&mut Edit, signal, source))
+            .unwrap()
+            .apply(|signal, source| pass::run(&mut Keep(b"d"), signal, source))
+            .unwrap()
+            .apply(|signal, source| pass::run(&mut Keep(b"c"), signal, source))
+            .unwrap();
+        let together = request
+            .clone()
+            .apply(|signal, source| {
+                let mut together = Together::default();
+                together.push(Box::new(Edit));
+                together.push(Box::new(Keep(b"d")));
+                together.push(Box::new(Keep(b"c")));
+                pass::run(&mut together, signal, source)
+            })
+            .unwrap();
+        assert_same(&decoded(&together), &decoded(&in_turn));
+        assert_eq!(together.items(), in_turn.items());
+    });
+}
+
+#[test]
+fn a_pass_joins_only_those_that_cannot_tell() {
+    let mut together = Together::default();
+    assert!(together.admits(&Edit));
+    together.push(Box::new(Keep(b"a")));
+    // It would edit resources before the first has looked at the items in them.
+    assert!(!together.admits(&Edit));
+    assert!(together.admits(&Keep(b"b")));
+    assert!(together.admits(&Without));
+    together.push(Box::new(Without));
+    // It would see what is gone.
+    assert!(!together.admits(&Keep(b"b")));
 }
 
 #[test]

@@ -5,11 +5,12 @@
 
 mod config;
 
-use collector_otlp::pass::{self, Above, Level, Pass, Verdict};
-use collector_otlp::{Record, Request, Signal, WireError};
+use collector_otlp::pass::{Above, Level, Pass, Verdict};
+use collector_otlp::{Record, Signal};
 
-use crate::component::{BuildProcessor, Context, Failure, Kind, Processor, Stage, StartError};
+use crate::component::{BuildProcessor, Context, Failure, Kind, Stage, StartError};
 use crate::edit;
+use crate::walk::{BatchPass, Walker};
 pub use config::Config;
 
 /// The row of this component.
@@ -27,9 +28,9 @@ impl BuildProcessor for Config {
                 message: format!("in a pipeline of {}: {fault}", signal.name()),
             });
         }
-        Ok(Stage::Function(Box::new(Attributes {
+        Ok(Stage::Walks(vec![Box::new(Attributes {
             config: self.clone(),
-        })))
+        })]))
     }
 }
 
@@ -37,17 +38,13 @@ struct Attributes {
     config: Config,
 }
 
-impl Processor for Attributes {
-    fn process(&self, batch: Request) -> Result<Request, Failure> {
-        let chosen = self.config.choice.is_everything();
-        Ok(batch.apply(|signal, source| {
-            let mut walk = Walk {
-                config: &self.config,
-                signal,
-                chosen,
-            };
-            pass::run(&mut walk, signal, source)
-        })?)
+impl Walker for Attributes {
+    fn pass<'a>(&'a self, signal: Signal) -> BatchPass<'a> {
+        Box::new(Walk {
+            config: &self.config,
+            signal,
+            chosen: self.config.choice.is_everything(),
+        })
     }
 }
 
@@ -59,22 +56,30 @@ struct Walk<'a> {
 }
 
 impl<'a> Pass<'a> for Walk<'a> {
-    type Error = WireError;
+    type Error = Failure;
 
     fn level(&self) -> Level {
         Level::Item
+    }
+
+    fn touches(&self) -> Level {
+        Level::Item
+    }
+
+    fn looks_up(&self) -> bool {
+        !self.config.choice.is_everything()
     }
 
     fn metric(
         &mut self,
         above: &Above<'_, 'a>,
         metric: &mut Record<'a>,
-    ) -> Result<Verdict, WireError> {
+    ) -> Result<Verdict, Failure> {
         self.chosen = self.config.choice.takes(self.signal, above, metric);
         Ok(Verdict::Keep)
     }
 
-    fn item(&mut self, above: &Above<'_, 'a>, item: &mut Record<'a>) -> Result<Verdict, WireError> {
+    fn item(&mut self, above: &Above<'_, 'a>, item: &mut Record<'a>) -> Result<Verdict, Failure> {
         let chosen = match self.signal {
             Signal::Metrics => self.chosen,
             _ => self.chosen || self.config.choice.takes(self.signal, above, item),

@@ -7,13 +7,14 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use collector_otlp::pass::{self, Above, Level, Pass, Verdict};
-use collector_otlp::{Record, Request, Signal};
+use collector_otlp::pass::{Above, Level, Pass, Verdict};
+use collector_otlp::{Record, Signal};
 
-use crate::component::{BuildProcessor, Context, Failure, Kind, Processor, Stage, StartError};
+use crate::component::{BuildProcessor, Context, Failure, Kind, Stage, StartError};
 use crate::matching::all_match;
 use crate::ottl::{Conditions, ErrorMode, Setting, View};
 use crate::telemetry::Counter;
+use crate::walk::{BatchPass, Walker};
 pub use config::{Config, Rules};
 
 /// The row of this component.
@@ -36,14 +37,17 @@ impl BuildProcessor for Config {
                 message: format!("in a pipeline of {}: {fault}", signal.name()),
             });
         }
+        if rules.is_empty() {
+            return Ok(Stage::Walks(Vec::new()));
+        }
         let name = format!("otelcol_processor_filter_{items}_filtered");
         let id = context.id.to_string();
         let help = "Number of items dropped by the filter processor";
-        Ok(Stage::Function(Box::new(Filter {
+        Ok(Stage::Walks(vec![Box::new(Filter {
             rules: rules.clone(),
             error_mode: self.error_mode,
             dropped: context.registry.counter(&name, help, &[("filter", &id)]),
-        })))
+        })]))
     }
 }
 
@@ -53,23 +57,12 @@ struct Filter {
     dropped: Counter,
 }
 
-impl Processor for Filter {
-    fn process(&self, batch: Request) -> Result<Request, Failure> {
-        if self.rules.is_empty() {
-            return Ok(batch);
-        }
-        let before = batch.items();
-        let after = batch.apply(|signal, source| {
-            let mut walk = Walk {
-                filter: self,
-                signal,
-            };
-            pass::run(&mut walk, signal, source)
-        });
-        let after = after?;
-        self.dropped
-            .add(before.saturating_sub(after.items()) as u64);
-        Ok(after)
+impl Walker for Filter {
+    fn pass<'a>(&'a self, signal: Signal) -> BatchPass<'a> {
+        Box::new(Walk {
+            filter: self,
+            signal,
+        })
     }
 }
 
@@ -122,6 +115,20 @@ impl<'a> Pass<'a> for Walk<'a> {
 
     fn prunes(&self) -> bool {
         true
+    }
+
+    fn touches(&self) -> Level {
+        let rules = &self.filter.rules;
+        let children = !rules.child.is_empty() || !rules.choice.is_everything();
+        match self.signal {
+            _ if !rules.without.is_empty() || !rules.resource.is_empty() => Level::Resource,
+            Signal::Metrics if children => Level::Metric,
+            _ => Level::Item,
+        }
+    }
+
+    fn done(&mut self, dropped: usize) {
+        self.filter.dropped.add(dropped as u64);
     }
 
     fn resource(&mut self, resource: &mut Record<'a>) -> Result<Verdict, Failure> {

@@ -6,11 +6,12 @@ use collector_otlp::{Request, Signal};
 
 use super::Config;
 use crate::budget::Budget;
-use crate::component::{BuildProcessor, ComponentId, Context, Failure, Stage};
+use crate::component::{BuildProcessor, ComponentId, Context, Failure};
 use crate::config::Section;
 use crate::config::diagnostic::{Diagnostics, Position};
 use crate::config::yaml;
 use crate::telemetry::Registry;
+use crate::walk;
 
 const SPANS: &str = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},"scopeSpans":[{"spans":[{"name":"a","attributes":[{"key":"http.target","value":{"stringValue":"/health"}}],"events":[{"name":"x"},{"name":"y"}]},{"name":"b","events":[{"name":"x"}]}]},{"scope":{"name":"empty soon"},"spans":[{"name":"a"}]}]},{"scopeSpans":[{"spans":[{"name":"c"}]}]}]}"#;
 const LOGS: &str = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"severityNumber":9,"body":{"stringValue":"GET /healthz"}},{"severityNumber":17,"body":{"stringValue":"broken"}},{"body":{"stringValue":"?"}}]}]}]}"#;
@@ -39,11 +40,11 @@ fn filtered(text: &str, signal: Signal, json: &str) -> Result<(String, u64), Fai
         budget: Arc::new(Budget::of(1 << 20)),
         authenticators: crate::authentication::Authenticators::default(),
     };
-    let Ok(Stage::Function(filter)) = config.build(&context, signal) else {
-        panic!("no function");
+    let Ok(stage) = config.build(&context, signal) else {
+        panic!("it cannot be built");
     };
     let request = Request::parse_json(signal, json.as_bytes()).unwrap();
-    let left = filter.process(request)?;
+    let left = walk::process(stage, request)?;
     let again = Request::parse(signal, left.bytes().clone()).unwrap();
     assert_eq!(again.items(), left.items());
     let items = match signal {

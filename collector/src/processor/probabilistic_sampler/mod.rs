@@ -12,11 +12,12 @@ mod trace_state;
 
 use std::sync::{Arc, OnceLock};
 
-use collector_otlp::pass::{self, Above, Level, Pass, Verdict};
-use collector_otlp::{AnyValue, Record, Request, Signal, WireError, wire};
+use collector_otlp::pass::{Above, Level, Pass, Verdict};
+use collector_otlp::{AnyValue, Record, Signal, wire};
 
-use crate::component::{BuildProcessor, Context, Failure, Kind, Processor, Stage, StartError};
+use crate::component::{BuildProcessor, Context, Failure, Kind, Stage, StartError};
 use crate::telemetry::{Counter, Registry};
+use crate::walk::{BatchPass, Walker};
 pub use config::{Config, Source};
 use threshold::{ALWAYS, MISSING, NEVER};
 use trace_state::TraceState;
@@ -46,12 +47,12 @@ impl BuildProcessor for Config {
                     .to_owned(),
             });
         }
-        Ok(Stage::Function(Box::new(Sampler {
+        Ok(Stage::Walks(vec![Box::new(Sampler {
             threshold: threshold::of_percentage(self.percentage),
             config: self.clone(),
             registry: Arc::clone(&context.registry),
             counters: Default::default(),
-        })))
+        })]))
     }
 }
 
@@ -81,24 +82,13 @@ impl Policy {
     ];
 }
 
-impl Processor for Sampler {
-    fn process(&self, batch: Request) -> Result<Request, Failure> {
-        let signal = batch.signal();
-        let mut counts = [[0; 2]; Policy::ALL.len()];
-        let sampled = batch.apply(|signal, source| {
-            let mut walk = Walk {
-                sampler: self,
-                signal,
-                counts: &mut counts,
-            };
-            pass::run(&mut walk, signal, source)
-        })?;
-        for (policy, row) in Policy::ALL.into_iter().zip(counts) {
-            for (kept, count) in row.into_iter().enumerate().filter(|(_, count)| *count > 0) {
-                self.counter(signal, policy, kept).add(count);
-            }
-        }
-        Ok(sampled)
+impl Walker for Sampler {
+    fn pass<'a>(&'a self, signal: Signal) -> BatchPass<'a> {
+        Box::new(Walk {
+            sampler: self,
+            signal,
+            counts: Default::default(),
+        })
     }
 }
 
@@ -140,14 +130,15 @@ struct Decision {
     says: bool,
 }
 
-struct Walk<'a, 'c> {
+struct Walk<'a> {
     sampler: &'a Sampler,
     signal: Signal,
-    counts: &'c mut [[u64; 2]; Policy::ALL.len()],
+    /// By policy, and by whether the item was kept.
+    counts: [[u64; 2]; Policy::ALL.len()],
 }
 
-impl<'a> Pass<'a> for Walk<'a, '_> {
-    type Error = WireError;
+impl<'a> Pass<'a> for Walk<'a> {
+    type Error = Failure;
 
     fn level(&self) -> Level {
         Level::Item
@@ -157,7 +148,19 @@ impl<'a> Pass<'a> for Walk<'a, '_> {
         true
     }
 
-    fn item(&mut self, _: &Above<'_, 'a>, item: &mut Record<'a>) -> Result<Verdict, WireError> {
+    fn touches(&self) -> Level {
+        Level::Item
+    }
+
+    fn done(&mut self, _: usize) {
+        for (policy, row) in Policy::ALL.into_iter().zip(self.counts) {
+            for (kept, count) in row.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+                self.sampler.counter(self.signal, policy, kept).add(count);
+            }
+        }
+    }
+
+    fn item(&mut self, _: &Above<'_, 'a>, item: &mut Record<'a>) -> Result<Verdict, Failure> {
         let (policy, kept) = match self.signal {
             Signal::Traces => self.sampler.span(item),
             _ => self.sampler.log(item),

@@ -6,11 +6,12 @@ use collector_otlp::{Request, Signal};
 
 use super::Config;
 use crate::budget::Budget;
-use crate::component::{BuildProcessor, ComponentId, Context, Stage};
+use crate::component::{BuildProcessor, ComponentId, Context};
 use crate::config::Section;
 use crate::config::diagnostic::{Diagnostics, Position};
 use crate::config::yaml;
 use crate::telemetry::Registry;
+use crate::walk;
 
 fn read(text: &str) -> (Config, Vec<String>) {
     let diagnostics = Diagnostics::default();
@@ -32,11 +33,11 @@ fn sampled(text: &str, signal: Signal, json: &str) -> (Request, Arc<Registry>) {
         budget: Arc::new(Budget::of(1 << 20)),
         authenticators: crate::authentication::Authenticators::default(),
     };
-    let Ok(Stage::Function(sampler)) = config.build(&context, signal) else {
-        panic!("no function");
+    let Ok(stage) = config.build(&context, signal) else {
+        panic!("it cannot be built");
     };
     let request = Request::parse_json(signal, json.as_bytes()).unwrap();
-    (sampler.process(request).unwrap(), registry)
+    (walk::process(stage, request).unwrap(), registry)
 }
 
 fn spans(spans: &[String]) -> String {

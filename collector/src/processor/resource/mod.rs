@@ -6,11 +6,12 @@
 
 mod config;
 
-use collector_otlp::pass::{self, Level, Pass, Verdict};
-use collector_otlp::{Record, Request, Signal, WireError};
+use collector_otlp::pass::{Level, Pass, Verdict};
+use collector_otlp::{Record, Signal};
 
-use crate::component::{BuildProcessor, Context, Failure, Kind, Processor, Stage, StartError};
+use crate::component::{BuildProcessor, Context, Failure, Kind, Stage, StartError};
 use crate::edit::{self, Edit};
+use crate::walk::{BatchPass, Walker};
 pub use config::Config;
 
 /// The row of this component.
@@ -22,9 +23,9 @@ pub const KIND: Kind<dyn BuildProcessor> = Kind {
 
 impl BuildProcessor for Config {
     fn build(&self, _: &Context, _: Signal) -> Result<Stage, StartError> {
-        Ok(Stage::Function(Box::new(Resource {
+        Ok(Stage::Walks(vec![Box::new(Resource {
             edits: self.edits.clone(),
-        })))
+        })]))
     }
 }
 
@@ -32,10 +33,9 @@ struct Resource {
     edits: Vec<Edit>,
 }
 
-impl Processor for Resource {
-    fn process(&self, batch: Request) -> Result<Request, Failure> {
-        Ok(batch
-            .apply(|signal, source| pass::run(&mut Walk { edits: &self.edits }, signal, source))?)
+impl Walker for Resource {
+    fn pass<'a>(&'a self, _: Signal) -> BatchPass<'a> {
+        Box::new(Walk { edits: &self.edits })
     }
 }
 
@@ -44,13 +44,13 @@ struct Walk<'a> {
 }
 
 impl<'a> Pass<'a> for Walk<'a> {
-    type Error = WireError;
+    type Error = Failure;
 
     fn level(&self) -> Level {
         Level::Resource
     }
 
-    fn resource(&mut self, resource: &mut Record<'a>) -> Result<Verdict, WireError> {
+    fn resource(&mut self, resource: &mut Record<'a>) -> Result<Verdict, Failure> {
         edit::apply(self.edits, resource);
         Ok(Verdict::Keep)
     }

@@ -7,11 +7,12 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use collector_otlp::pass::{self, Above, Level, Pass, Verdict};
-use collector_otlp::{Record, Request, Signal};
+use collector_otlp::pass::{Above, Level, Pass, Verdict};
+use collector_otlp::{Record, Signal};
 
-use crate::component::{BuildProcessor, Context, Failure, Kind, Processor, Stage, StartError};
+use crate::component::{BuildProcessor, Context, Failure, Kind, Stage, StartError};
 use crate::ottl::{self, Setting, View};
+use crate::walk::{BatchPass, Walker};
 pub use config::{Config, Group};
 
 /// The row of this component.
@@ -28,9 +29,9 @@ impl BuildProcessor for Config {
             Signal::Metrics => &self.metrics,
             Signal::Logs => &self.logs,
         };
-        Ok(Stage::Function(Box::new(Transform {
-            walks: walks(groups),
-        })))
+        let walks = walks(groups).into_iter();
+        let walkers = walks.map(|groups| Box::new(Transform { groups }) as Box<dyn Walker>);
+        Ok(Stage::Walks(walkers.collect()))
     }
 }
 
@@ -58,14 +59,15 @@ fn level(group: &Group) -> Level {
     }
 }
 
+/// Groups that act in one walk.
 struct Transform {
-    walks: Vec<Vec<Group>>,
+    groups: Vec<Group>,
 }
 
-impl Processor for Transform {
-    fn process(&self, batch: Request) -> Result<Request, Failure> {
-        self.walks.iter().try_fold(batch, |batch, groups| {
-            batch.apply(|signal, source| pass::run(&mut Walk { groups }, signal, source))
+impl Walker for Transform {
+    fn pass<'a>(&'a self, _: Signal) -> BatchPass<'a> {
+        Box::new(Walk {
+            groups: &self.groups,
         })
     }
 }
@@ -102,6 +104,11 @@ impl<'a> Pass<'a> for Walk<'a> {
             .map(level)
             .max()
             .unwrap_or(Level::Resource)
+    }
+
+    fn touches(&self) -> Level {
+        let levels = self.groups.iter().map(level);
+        levels.min().unwrap_or(Level::Event)
     }
 
     fn resource(&mut self, resource: &mut Record<'a>) -> Result<Verdict, Failure> {

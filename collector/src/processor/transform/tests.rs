@@ -6,11 +6,12 @@ use collector_otlp::{Request, Signal};
 
 use super::Config;
 use crate::budget::Budget;
-use crate::component::{BuildProcessor, ComponentId, Context, Failure, Stage};
+use crate::component::{BuildProcessor, ComponentId, Context, Failure};
 use crate::config::Section;
 use crate::config::diagnostic::{Diagnostics, Position};
 use crate::config::yaml;
 use crate::telemetry::Registry;
+use crate::walk;
 
 const SPAN: &str = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},"scopeSpans":[{"scope":{"name":"lib"},"spans":[{"name":"GET /users/17","kind":2,"attributes":[{"key":"a","value":{"stringValue":"äöü"}},{"key":"b","value":{"intValue":"1"}},{"key":"token.x","value":{"stringValue":"secret 42"}}],"events":[{"name":"e"}],"status":{"message":"m","code":1}}]}]}]}"#;
 const LOG: &str = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"severityNumber":9,"body":{"stringValue":"hello"}}]}]}]}"#;
@@ -35,11 +36,11 @@ fn transformed(text: &str, signal: Signal, json: &str) -> Result<String, Failure
         budget: Arc::new(Budget::of(1 << 20)),
         authenticators: crate::authentication::Authenticators::default(),
     };
-    let Ok(Stage::Function(transform)) = config.build(&context, signal) else {
-        panic!("no function");
+    let Ok(stage) = config.build(&context, signal) else {
+        panic!("it cannot be built");
     };
     let request = Request::parse_json(signal, json.as_bytes()).unwrap();
-    let out = transform.process(request)?;
+    let out = walk::process(stage, request)?;
     let again = Request::parse(signal, out.bytes().clone()).unwrap();
     assert_eq!(again.items(), out.items());
     Ok(String::from_utf8(out.to_json().unwrap()).unwrap())
