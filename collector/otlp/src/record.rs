@@ -28,7 +28,7 @@ pub struct Record<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     part: Part,
-    /// Where an attribute's key stands.
+    /// Where an attribute's key stands; of an edited one only its length counts.
     key: (u32, u32),
     /// Where an attribute's `AnyValue` stands.
     value: (u32, u32),
@@ -229,11 +229,23 @@ impl<'a> Record<'a> {
     /// The first attribute with this key.
     #[inline]
     pub fn find(&self, key: &[u8]) -> Option<Place> {
-        let found = self
-            .slots
-            .iter()
-            .position(|slot| self.key_of(slot) == Some(key));
-        found.map(|index| Place(index as u32))
+        self.find_from(0, key)
+    }
+
+    /// The first attribute with this key behind a place.
+    #[inline]
+    pub fn find_after(&self, place: Place, key: &[u8]) -> Option<Place> {
+        self.find_from(place.0 as usize + 1, key)
+    }
+
+    #[inline]
+    fn find_from(&self, first: usize, key: &[u8]) -> Option<Place> {
+        let mut slots = self.slots.get(first..)?.iter();
+        // Most keys differ in their length already, which takes no look at the request.
+        let found = slots.position(|slot| {
+            (slot.key.1 - slot.key.0) as usize == key.len() && self.key_of(slot) == Some(key)
+        });
+        found.map(|index| Place((first + index) as u32))
     }
 
     /// Every attribute, in order.
@@ -365,11 +377,16 @@ impl<'a> Record<'a> {
         self.changed = true;
         let state = State::Edited(self.edits.len() as u32);
         self.edits.push(edit);
+        let length = match edit {
+            Edit::Attribute { key, .. } => self.content(key).len() as u32,
+            Edit::Field(..) => 0,
+        };
+        let key = (0, length);
         match place.and_then(|place| self.slots.get_mut(place.0 as usize)) {
-            Some(slot) => slot.state = state,
+            Some(slot) => (slot.state, slot.key) = (state, key),
             None => self.slots.push(Slot {
                 part: NOWHERE,
-                key: (0, 0),
+                key,
                 value: (0, 0),
                 state,
             }),
@@ -449,13 +466,8 @@ impl<'a> Record<'a> {
     }
 
     fn last(&self, number: u32) -> Option<(Place, &[u8])> {
-        let mut found = None;
-        for (index, slot) in self.slots.iter().enumerate() {
-            if let Some(field) = self.raw(slot, number) {
-                found = Some((Place(index as u32), field));
-            }
-        }
-        found
+        let mut slots = self.slots.iter().enumerate().rev();
+        slots.find_map(|(index, slot)| Some((Place(index as u32), self.raw(slot, number)?)))
     }
 
     /// The whole field in a slot, if it has this number and is no edited attribute.
@@ -547,17 +559,30 @@ impl<'a> Record<'a> {
                 out.extend_from_slice(&self.scratch[start as usize..end as usize]);
             }
             Edit::Attribute { key, value } => {
-                let (key, value) = (self.content(key), self.content(value));
-                let length = 2
-                    + varint_width(key.len())
-                    + key.len()
-                    + varint_width(value.len())
-                    + value.len();
-                write_tag(out, self.attribute_number(), 2);
-                write_varint(out, length as u64);
-                wire::write_bytes(out, 1, key);
-                wire::write_bytes(out, 2, value);
+                write_attribute(
+                    out,
+                    self.attribute_number(),
+                    self.content(key),
+                    self.content(value),
+                );
             }
         }
+    }
+}
+
+fn write_attribute(out: &mut Vec<u8>, number: u32, key: &[u8], value: &[u8]) {
+    let length = 2 + varint_width(key.len()) + key.len() + varint_width(value.len()) + value.len();
+    if let (..16, ..0x80) = (number, length) {
+        // The usual case: every tag and length is one byte.
+        let tag = (number << 3 | 2) as u8;
+        out.extend_from_slice(&[tag, length as u8, 0x0a, key.len() as u8]);
+        out.extend_from_slice(key);
+        out.extend_from_slice(&[0x12, value.len() as u8]);
+        out.extend_from_slice(value);
+    } else {
+        write_tag(out, number, 2);
+        write_varint(out, length as u64);
+        wire::write_bytes(out, 1, key);
+        wire::write_bytes(out, 2, value);
     }
 }

@@ -126,12 +126,21 @@ impl Edit {
     }
 
     fn each<'a>(&self, record: &mut Record<'a>, act: impl Fn(&mut Record<'a>, Place)) {
+        let Some(pattern) = &self.pattern else {
+            let key = self.key.as_bytes();
+            let mut found = record.find(key);
+            while let Some(place) = found {
+                act(record, place);
+                found = record.find_after(place, key);
+            }
+            return;
+        };
         for place in 0..record.places() {
             let Some((place, key)) = record.nth(place) else {
                 continue;
             };
             let named = !self.key.is_empty() && key == self.key.as_bytes();
-            if named || self.pattern.as_ref().is_some_and(|p| p.is_match(key)) {
+            if named || pattern.is_match(key) {
                 act(record, place);
             }
         }
@@ -170,9 +179,8 @@ fn hash(record: &mut Record<'_>, place: Place) {
     let mut text = [0; 64];
     let text: &[u8] = match &digest {
         Some(digest) => {
-            for (pair, byte) in text.chunks_exact_mut(2).zip(digest.iter()) {
-                pair[0] = HEXADECIMAL[usize::from(byte >> 4)];
-                pair[1] = HEXADECIMAL[usize::from(byte & 15)];
+            for (pair, byte) in text.as_chunks_mut().0.iter_mut().zip(digest.iter()) {
+                *pair = HEXADECIMAL[usize::from(*byte)];
             }
             &text
         }
@@ -181,7 +189,17 @@ fn hash(record: &mut Record<'_>, place: Place) {
     record.revalue(place, |out| AnyValue::String(text).write(out));
 }
 
-const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
+/// Every byte as two digits.
+const HEXADECIMAL: &[[u8; 2]; 256] = &{
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
 
 /// Converts a value; what cannot be converted stays as it is.
 fn convert(record: &mut Record<'_>, place: Place, target: Target) {
