@@ -37,8 +37,9 @@ const BATCHES_AHEAD: usize = 2;
 /// How many batches are sent at a time where whoever brings a request waits for its delivery.
 const CONSUMERS_WITHOUT_QUEUE: usize = 64;
 
-/// From how many bytes in memory on senders are slowed down to the pace of the target.
-const PACE_BYTES: usize = 8 << 20;
+/// From how many bytes in memory on, what is being sent included, senders are slowed down to the
+/// pace of the target.
+const PACE_BYTES: usize = 12 << 20;
 
 /// How long a sender is slowed down at most.
 const PACE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -97,7 +98,7 @@ struct State {
     ready: VecDeque<Formed>,
     /// What `queue_size` counts when it counts items or bytes, open batches included.
     waiting: usize,
-    /// The bytes of all requests that are open or ready.
+    /// The bytes of all requests that are open, ready or being sent.
     bytes: usize,
     /// Nothing comes in any more.
     closed: bool,
@@ -412,8 +413,6 @@ impl Shared {
                 if let Some(formed) = formed {
                     let size: usize = formed.pieces.iter().map(|piece| self.size_of(piece)).sum();
                     state.waiting = state.waiting.saturating_sub(size);
-                    // What was cut weighs a little more than what came in.
-                    state.bytes = state.bytes.saturating_sub(formed.bytes());
                     self.show_size(&state);
                     self.room.notify_waiters();
                     return Some(formed);
@@ -429,7 +428,13 @@ impl Shared {
     async fn consume(self: Arc<Self>) {
         let stop = self.stopping.subscribe();
         while let Some(formed) = self.next().await {
+            let bytes = formed.bytes();
             self.line.deliver(formed, &stop).await;
+            let mut state = self.state();
+            // What was cut weighs a little more than what came in.
+            state.bytes = state.bytes.saturating_sub(bytes);
+            drop(state);
+            self.room.notify_waiters();
         }
         // The next consumer may be waiting as well.
         self.work.notify_one();
