@@ -144,6 +144,7 @@ fn check_text(text: &[u8], summary: &mut Summary) {
     }
 }
 
+/// Whether no byte has its highest bit; the last bytes may be looked at twice.
 #[inline]
 fn is_ascii(text: &[u8]) -> bool {
     let (chunks, rest) = text.as_chunks::<16>();
@@ -151,15 +152,19 @@ fn is_ascii(text: &[u8]) -> bool {
     for chunk in chunks {
         seen |= u128::from_le_bytes(*chunk);
     }
-    let (chunks, rest) = rest.as_chunks::<4>();
-    let mut tail = 0u32;
-    for chunk in chunks {
-        tail |= u32::from_le_bytes(*chunk);
-    }
-    for byte in rest {
-        tail |= u32::from(*byte);
-    }
-    (seen & 0x8080_8080_8080_8080_8080_8080_8080_8080) == 0 && tail & 0x8080_8080 == 0
+    let seen = (seen | seen >> 64) as u64;
+    let tail = match (text.last_chunk::<16>(), rest) {
+        (_, []) => 0,
+        (Some(last), _) => {
+            let last = u128::from_le_bytes(*last);
+            (last | last >> 64) as u64
+        }
+        (None, _) => match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+            (Some(first), Some(last)) => u64::from_le_bytes(*first) | u64::from_le_bytes(*last),
+            _ => rest.iter().fold(0, |seen, byte| seen | u64::from(*byte)),
+        },
+    };
+    (seen | tail) & 0x8080_8080_8080_8080 == 0
 }
 
 /// What a length stands in front of, and what follows.
