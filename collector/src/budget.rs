@@ -24,6 +24,9 @@ const WAITING_BYTES: usize = 64 << 10;
 /// The part of the limit, as a divisor, that the buffers of those who wait may take.
 const WAITING_DIVISOR: usize = 8;
 
+/// The part of the limit, as a divisor, that connections may take by themselves.
+const CONNECTIONS_DIVISOR: usize = 2;
+
 /// The part of the memory available that is the limit unless somebody sets one, in per cent.
 const DEFAULT_PERCENT: u64 = 40;
 
@@ -37,6 +40,8 @@ pub struct Budget {
     /// Whether somebody has set the limit.
     is_set: AtomicBool,
     used: AtomicUsize,
+    /// The part of `used` that connections take by themselves.
+    connected: AtomicUsize,
     /// How many observers say that the process uses too much memory.
     pressed: AtomicUsize,
     refused: AtomicUsize,
@@ -58,6 +63,12 @@ struct Waiter {
 pub struct Account {
     budget: Arc<Budget>,
     held: AtomicUsize,
+}
+
+/// What a connection takes by itself, for as long as it is open.
+#[derive(Debug)]
+pub struct Connection {
+    own: Lease,
 }
 
 /// Why there is no lease.
@@ -96,6 +107,7 @@ impl Budget {
             limit: AtomicUsize::new(limit),
             is_set: AtomicBool::new(false),
             used: AtomicUsize::new(0),
+            connected: AtomicUsize::new(0),
             pressed: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
@@ -145,6 +157,17 @@ impl Budget {
             budget: Arc::clone(self),
             held: AtomicUsize::new(0),
         })
+    }
+
+    /// Lets in a connection that takes `bytes` by itself, while all of them together leave half of
+    /// the limit to what they send.
+    pub fn connection(self: &Arc<Self>, bytes: usize) -> Option<Connection> {
+        let most = self.limit() / CONNECTIONS_DIVISOR;
+        let fits = |connected: usize| connected.checked_add(bytes).filter(|sum| *sum <= most);
+        self.connected.fetch_update(SeqCst, SeqCst, fits).ok()?;
+        let mut own = self.account().lease();
+        own.charge(bytes);
+        Some(Connection { own })
     }
 
     /// Takes bytes if the sum stays within `limit`.
@@ -289,6 +312,20 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.shrink_to(0);
+    }
+}
+
+impl Connection {
+    /// The account of what it sends.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.own.account
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let budget = &self.own.account.budget;
+        budget.connected.fetch_sub(self.own.bytes, SeqCst);
     }
 }
 

@@ -14,6 +14,7 @@ use crate::config::{self, Reading, print};
 use crate::service;
 use crate::telemetry::logs;
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Receives, processes and exports OpenTelemetry data.
 #[derive(Debug, Parser)]
@@ -131,11 +132,25 @@ fn dispatch(arguments: &Arguments) -> Result<(), Failure> {
     if !arguments.feature_gates.is_empty() {
         tracing::warn!("--feature-gates has no effect: there are no feature gates here");
     }
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     runtime.block_on(service::run(config, tree, &|| load(arguments)))?;
     Ok(())
+}
+
+/// Takes as many open files, and so connections, as the system allows, like programs in Go do: the
+/// usual 1,024 are meant for programs that call `select`.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let highest = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, highest) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Reads the configuration that the arguments name.

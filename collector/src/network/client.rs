@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::header::HeaderMap;
+use hyper::header::{HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
+use hyper::http::uri::Scheme;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -20,6 +21,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::Protocol;
+use super::forward_proxy::ForwardProxy;
 use super::grpc::KeepAlive;
 use super::grpc::channel::is_loopback;
 use super::tls::ClientTlsSource;
@@ -57,14 +59,22 @@ pub struct HttpClient {
 #[derive(Default)]
 struct Pools {
     tls: Option<Arc<ClientConfig>>,
-    pools: Vec<(Option<Uri>, Pool)>,
+    pools: Vec<(Option<Way>, Pool)>,
 }
 
-/// Connections, direct or through a proxy.
+/// A proxy, and whether it tunnels.
+#[derive(PartialEq)]
+struct Way {
+    proxy: Uri,
+    tunnels: bool,
+}
+
+/// Connections: direct, through a tunnel, or with a proxy that passes requests on.
 #[derive(Clone)]
 enum Pool {
     Direct(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
-    Proxied(Client<HttpsConnector<Tunnel<HttpConnector>>, Full<Bytes>>),
+    Tunneled(Client<HttpsConnector<Tunnel<HttpConnector>>, Full<Bytes>>),
+    Forwarded(Client<ForwardProxy, Full<Bytes>>, Option<HeaderValue>),
 }
 
 /// A response, whole.
@@ -109,10 +119,17 @@ impl HttpClient {
         }
     }
 
-    async fn attempt(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+    async fn attempt(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
         let response = match self.pool(request.uri())? {
             Pool::Direct(client) => client.request(request).await,
-            Pool::Proxied(client) => client.request(request).await,
+            Pool::Tunneled(client) => client.request(request).await,
+            Pool::Forwarded(client, authorization) => {
+                if let Some(authorization) = authorization {
+                    let headers = request.headers_mut();
+                    headers.insert(PROXY_AUTHORIZATION, authorization);
+                }
+                client.request(request).await
+            }
         };
         let (head, mut body) = response.map_err(|error| broken(&error))?.into_parts();
         let mut read = Vec::new();
@@ -145,7 +162,13 @@ impl HttpClient {
             true => None,
             false => self.proxies.intercept(uri),
         };
-        let key = proxy.as_ref().map(|proxy| proxy.uri().clone());
+        // Telemetry over HTTP/1 without TLS needs no tunnel.
+        let is_plain = uri.scheme() == Some(&Scheme::HTTP);
+        let tunnels = !is_plain || self.settings.protocol == Protocol::Grpc;
+        let way = proxy.as_ref().map(|proxy| Way {
+            proxy: proxy.uri().clone(),
+            tunnels,
+        });
         let tls = self.settings.tls.current();
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         if !pools
@@ -156,15 +179,20 @@ impl HttpClient {
             pools.pools.clear();
             pools.tls = Some(Arc::clone(&tls));
         }
-        if let Some((_, pool)) = pools.pools.iter().find(|(of, _)| *of == key) {
+        if let Some((_, pool)) = pools.pools.iter().find(|(of, _)| *of == way) {
             return Ok(pool.clone());
         }
-        let pool = self.connect(&tls, proxy)?;
-        pools.pools.push((key, pool.clone()));
+        let pool = self.connect(&tls, proxy, tunnels)?;
+        pools.pools.push((way, pool.clone()));
         Ok(pool)
     }
 
-    fn connect(&self, tls: &ClientConfig, proxy: Option<Intercept>) -> Result<Pool, Failure> {
+    fn connect(
+        &self,
+        tls: &ClientConfig,
+        proxy: Option<Intercept>,
+        tunnels: bool,
+    ) -> Result<Pool, Failure> {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
@@ -188,12 +216,20 @@ impl HttpClient {
         let pools = self.pool_settings();
         Ok(match proxy {
             None => Pool::Direct(pools.build(builder.wrap_connector(connector))),
+            Some(proxy) if !tunnels => {
+                let authorization = proxy.basic_auth().cloned();
+                let proxy = proxy.uri().clone();
+                Pool::Forwarded(
+                    pools.build(ForwardProxy { proxy, connector }),
+                    authorization,
+                )
+            }
             Some(proxy) => {
                 let mut tunnel = Tunnel::new(proxy.uri().clone(), connector);
                 if let Some(authorization) = proxy.basic_auth() {
                     tunnel = tunnel.with_auth(authorization.clone());
                 }
-                Pool::Proxied(pools.build(builder.wrap_connector(tunnel)))
+                Pool::Tunneled(pools.build(builder.wrap_connector(tunnel)))
             }
         })
     }

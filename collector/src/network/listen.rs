@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -22,9 +22,6 @@ use super::handover;
 use super::tls::ServerTls;
 use crate::budget::{Account, Budget};
 use crate::component::StartError;
-
-/// How many connections one listener keeps open.
-const MAX_CONNECTIONS: usize = 10_000;
 
 /// What a connection takes by itself, with nothing in flight, in bytes.
 pub(super) const CONNECTION_BYTES: usize = 32 << 10;
@@ -186,33 +183,42 @@ async fn accept<S: Speak>(
     mut stop: watch::Receiver<bool>,
 ) -> JoinSet<()> {
     let mut connections = JoinSet::new();
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut is_refusing = false;
     loop {
         while connections.try_join_next().is_some() {}
-        let next = async {
-            let permit = Arc::clone(&permits).acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            next = next => next,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             _ = stop.changed() => break,
         };
         let socket = match accepted {
             Ok(socket) => socket,
             Err(error) => {
                 // Out of file descriptors, most likely: others must close first.
-                tracing::warn!(%error, "a connection could not be accepted");
+                if !std::mem::replace(&mut is_refusing, true) {
+                    tracing::warn!(%error, "connections cannot be accepted");
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
+        let Some(own) = budget.connection(CONNECTION_BYTES) else {
+            if !std::mem::replace(&mut is_refusing, true) {
+                let (open, limit) = (connections.len(), budget.limit());
+                tracing::warn!(
+                    open,
+                    limit_bytes = limit,
+                    "connections take half of the memory that telemetry may take: new ones are \
+                     closed until others end"
+                );
+            }
+            continue;
+        };
+        is_refusing = false;
         let (tls, protocol, stop) = (tls.clone(), Arc::clone(&protocol), stop.clone());
-        let account = budget.account();
         connections.spawn(async move {
-            let _permit = permit;
-            let mut own = account.lease();
-            own.charge(CONNECTION_BYTES);
+            let account = Arc::clone(own.account());
             connection(socket, tls, protocol, account, stop).await;
+            drop(own);
         });
     }
     connections

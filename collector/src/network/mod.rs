@@ -6,6 +6,7 @@
 pub mod body;
 pub mod client;
 pub mod compression;
+mod forward_proxy;
 pub mod grpc;
 pub mod handover;
 mod http_server;

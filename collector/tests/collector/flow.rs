@@ -31,7 +31,7 @@ service:
     )
 }
 
-fn storage(grpc: u16, http: u16, path: &std::path::Path) -> String {
+pub(crate) fn storage(grpc: u16, http: u16, path: &std::path::Path) -> String {
     format!(
         "
 receivers:

@@ -79,7 +79,13 @@ pub(crate) struct Collector {
 impl Collector {
     /// Starts one, and waits until it is ready.
     pub(crate) async fn start(config: &Path) -> Self {
+        Self::start_with(config, &[]).await
+    }
+
+    /// Starts one with more variables in its environment.
+    pub(crate) async fn start_with(config: &Path, variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_collector"))
+            .envs(variables.iter().copied())
             .arg("--config")
             .arg(config)
             .stderr(Stdio::piped())

@@ -13,6 +13,7 @@ mod flow;
 mod harness;
 mod network;
 mod own_telemetry;
+mod proxy;
 mod reload;
 mod startup;
 mod trust;

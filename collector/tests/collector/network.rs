@@ -12,6 +12,7 @@ use collector::receiver::otlp::export_path;
 use collector_otlp::Signal;
 use http_body_util::Full;
 use hyper::header::{HeaderMap, HeaderValue};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::*;
 
@@ -144,6 +145,70 @@ async fn stalled_uploads_stay_under_the_limit_and_end() {
     let batch = spans(["after".to_owned()]);
     let answer = send(&honest, batch.bytes().clone(), Encoding::Identity).await;
     assert_eq!(answer, Ok(Bytes::new()));
+}
+
+/// Opens a connection that has said all that HTTP/2 begins with; `None` when it was closed.
+async fn greet(port: u16) -> Option<tokio::net::TcpStream> {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .unwrap();
+    const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .ok()?;
+    stream.write_all(SETTINGS).await.ok()?;
+    let mut answer = [0; SETTINGS.len()];
+    stream.read_exact(&mut answer).await.ok()?;
+    assert_eq!(answer[3], 4, "SETTINGS come first");
+    Some(stream)
+}
+
+#[tokio::test]
+async fn ten_thousand_connections_stay_under_the_limit() {
+    let mut files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    files.current = files.maximum;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, files).unwrap();
+    let folder = folder();
+    // With room for all of them; then for the eighth part.
+    for (limit_mib, closed_ones) in [(1200, 0..=0), (128, 8500..=9000)] {
+        let grpc_port = port();
+        let yaml = sink(
+            &format!("{{endpoint: '127.0.0.1:{grpc_port}'}}"),
+            &format!("{{endpoint: '127.0.0.1:{}'}}", port()),
+            &format!("{{check_interval: 100ms, limit_mib: {limit_mib}}}"),
+            QUIET,
+        );
+        let collector = Collector::start(&write(folder.path(), "c.yaml", &yaml)).await;
+        let honest = channel(local(grpc_port));
+        let batch = spans(["one of few".to_owned()]);
+        let answer = send(&honest, batch.bytes().clone(), Encoding::Identity).await;
+        assert_eq!(answer, Ok(Bytes::new()));
+        let mut open = Vec::new();
+        for _ in 0..100 {
+            let greeted = (0..100).map(|_| greet(grpc_port));
+            open.extend(futures_util::future::join_all(greeted).await);
+        }
+        let closed = open.iter().filter(|stream| stream.is_none()).count();
+        assert!(
+            closed_ones.contains(&closed),
+            "{closed}: {}",
+            collector.log()
+        );
+        assert_eq!(
+            collector.log().matches("connections take half").count(),
+            usize::from(closed > 0)
+        );
+        let peak = collector.peak_bytes();
+        assert!(peak < limit_mib << 20, "{peak}");
+        let answer = send(&honest, batch.bytes().clone(), Encoding::Identity).await;
+        assert_eq!(answer, Ok(Bytes::new()));
+        drop(open);
+        until("new connections to be let in", async || {
+            greet(grpc_port).await.is_some()
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
