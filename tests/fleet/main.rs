@@ -15,6 +15,7 @@ mod kinds;
 mod main_job;
 mod memory;
 mod newcomer;
+mod nginx;
 mod packaging;
 mod refusal;
 mod secrets;
@@ -40,6 +41,7 @@ fn tests() -> Vec<Test> {
         telemetry::TESTS,
         change::TESTS,
         failure::TESTS,
+        nginx::TESTS,
         kinds::TESTS,
         refusal::TESTS,
         unreachable::TESTS,

@@ -289,7 +289,7 @@ fn connections(lab: &Lab) -> u64 {
 }
 
 /// How many spans each gateway has accepted.
-fn accepted_spans(lab: &Lab) -> Vec<u64> {
+pub(crate) fn accepted_spans(lab: &Lab) -> Vec<u64> {
     let count = |host: &str| {
         let metrics = lab.ssh(host, &fetch("127.0.0.1", 8888, "/metrics"));
         let value = |line: &str| line.rsplit(' ').next()?.trim().parse::<f64>().ok();

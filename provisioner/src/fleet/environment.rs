@@ -21,8 +21,10 @@ pub struct Environment {
     pub inventories: Vec<Entry<Name>>,
     /// The tier that sizes it; absent only where that is a mistake that was found.
     pub tier: Option<Entry<String>>,
-    /// The playbook that says what each group shall be.
-    pub playbook: Entry<String>,
+    /// The playbooks that say what each group shall be, in order.
+    pub playbooks: Vec<Entry<String>>,
+    /// Playbooks that are read in the place of others, by the name of the other.
+    pub instead: BTreeMap<Name, Entry<String>>,
     /// Variables for all its hosts.
     pub settings: serde_json::Value,
     /// Programs and archives by name.
@@ -69,10 +71,14 @@ impl Environment {
         let start = section.location();
         let inventories = parse_inventories(&section);
         let tier = section.require_string("tier");
-        let playbook = section.string("playbook").unwrap_or_else(|| Entry {
-            value: "site".to_owned(),
-            location: start,
-        });
+        let mut playbooks = section.one_or_more_strings("playbook");
+        if playbooks.is_empty() {
+            playbooks.push(Entry {
+                value: "site".to_owned(),
+                location: start,
+            });
+        }
+        let instead = parse_instead(&section);
         let settings = section.json("settings");
         let artifacts = parse_named(&section, "artifacts", parse_artifact);
         let (secret_file, secrets) = parse_secrets(&section);
@@ -81,7 +87,8 @@ impl Environment {
             name,
             inventories,
             tier,
-            playbook,
+            playbooks,
+            instead,
             settings,
             artifacts,
             secrets,
@@ -117,6 +124,23 @@ fn parse_inventories(section: &Section<'_>) -> Vec<Entry<Name>> {
         }
     }
     inventories
+}
+
+fn parse_instead(section: &Section<'_>) -> BTreeMap<Name, Entry<String>> {
+    let Some(table) = section.section("instead") else {
+        return BTreeMap::new();
+    };
+    let mut map = BTreeMap::new();
+    for key in table.keys() {
+        let Some(other) = table.string(&key.value) else {
+            continue;
+        };
+        match key.value.parse::<Name>() {
+            Ok(name) => drop(map.insert(name, other)),
+            Err(message) => table.error_at(&key.location, message, None),
+        }
+    }
+    map
 }
 
 /// The encrypted file, and the secrets that come from elsewhere. A table `file` is a secret of that

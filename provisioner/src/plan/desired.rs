@@ -81,7 +81,7 @@ pub fn resolve(
     redactor: &Redactor,
     diagnostics: &Diagnostics,
 ) -> Result<Desired> {
-    let playbook = Playbook::load(project, &fleet.environment.playbook, diagnostics)?;
+    let playbook = Playbook::load(project, &fleet.environment, diagnostics)?;
     let templates = Templates::load(project.root(), diagnostics)?;
     if !diagnostics.is_empty() {
         // Rendering with what is broken would only add to the noise.

@@ -46,8 +46,10 @@ impl Claims {
         self.resources.contains(&entry.resource) || self.names.contains(&(sort, entry.name.clone()))
     }
 
-    fn has_unit(&self, unit: &str) -> bool {
-        self.names.contains(&("unit", unit.to_owned()))
+    /// Whether a play runs it; a unit that makes way for another one is only claimed.
+    fn runs_unit(&self, unit: &str) -> bool {
+        let name = unit.trim_end_matches(".service");
+        self.resources.contains(&format!("service {name}"))
     }
 }
 
@@ -210,7 +212,7 @@ fn settle(left: &[ManifestEntry], changes: &mut [ResourceChange], claims: &Claim
     let debts = left.iter().flat_map(|entry| &entry.debts);
     let units: BTreeSet<&str> = debts
         .map(|debt| debt.unit.as_str())
-        .filter(|unit| claims.has_unit(unit))
+        .filter(|unit| claims.runs_unit(unit))
         .collect();
     for unit in units {
         let owes = |entry: &ManifestEntry| {

@@ -16,6 +16,7 @@ pub(crate) mod fixtures;
 mod group;
 mod package;
 mod service;
+mod since;
 mod sysctl;
 #[cfg(test)]
 mod tests;

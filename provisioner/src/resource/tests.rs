@@ -320,6 +320,39 @@ fn commands_and_sysctls_say_what_they_do() {
 }
 
 #[test]
+fn what_runs_instead_makes_way_first() {
+    let service = "service = { name = \"nginx\", instead_of = [\"haproxy\"] }";
+    let stopped = || unit("inactive", "disabled", Owed::Nothing);
+    let running = || unit("active", "enabled", Owed::Nothing);
+    let shown = decide(service, &[stopped(), running()]);
+    let at = |words: &str| {
+        shown
+            .find(words)
+            .unwrap_or_else(|| panic!("{words} in {shown}"))
+    };
+    assert!(at("haproxy.service is stopped: nginx.service runs instead") > 0);
+    let operations = &shown[at("UnitAction")..];
+    let first_of = |unit: &str| {
+        operations
+            .find(&format!("unit: \"{unit}.service\""))
+            .unwrap()
+    };
+    assert!(first_of("haproxy") < first_of("nginx"), "{operations}");
+    assert!(decide(service, &[running(), stopped()]).starts_with("nothing to do"));
+    let itself = "service = { name = \"a\", instead_of = [\"a\"] }";
+    assert!(decide(itself, &[]).contains("a service cannot run instead of itself"));
+}
+
+#[test]
+fn a_text_may_depend_on_the_version_that_is_installed() {
+    let since = "since = { package = \"nginx\", version = \"1.25.1\" }";
+    let content = format!("file = {{ path = \"/etc/a\", content = \"a\", {since} }}");
+    assert!(decide(&content, &[]).contains("`since` goes with a `template`"));
+    let wrong = content.replace("1.25.1", "newest");
+    assert!(decide(&wrong, &[]).contains("`newest` is no version"));
+}
+
+#[test]
 fn what_cannot_be_observed_is_not_decided() {
     let error = Fact {
         error: Some("permission denied".into()),

@@ -44,7 +44,10 @@ pub(crate) fn remove(task: &mut Task<'_>, wanted: &Remove) -> Result<(), Failure
     let before = now(task, (kind, name), &entry)?;
     task.manifest.record_removal(task.root, (&entry, before))?;
     // A crash right after the removal must not forget what runs with what is gone.
-    let managed = |debt: &&generation::Debt| task.manifest.get(Kind::Unit, debt.unit()).is_some();
+    let managed = |debt: &&generation::Debt| {
+        let unit = task.manifest.get(Kind::Unit, debt.unit());
+        unit.is_some_and(|unit| !unit.applied.value.ends_with(",inactive"))
+    };
     let debts: Vec<_> = entry.debts.iter().filter(managed).collect();
     let debts: Vec<_> = debts
         .into_iter()

@@ -79,7 +79,9 @@ pub(super) fn files(answers: &Answers) -> Vec<(String, String)> {
         ("playbooks/site.toml".to_owned(), site(answers)),
         (".gitignore".to_owned(), GITIGNORE.to_owned()),
     ];
-    for name in playbooks(answers) {
+    // The other balancer is one word of the environment away.
+    let other = answers.is_balanced().then_some("nginx");
+    for name in playbooks(answers).into_iter().chain(other) {
         let path = format!("{name}.toml");
         let text = PLAYBOOKS
             .get_file(&path)

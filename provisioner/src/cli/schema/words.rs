@@ -98,7 +98,12 @@ pub(super) const WORDS: &[(SchemaKind, &str, &str)] = &[
     (
         SchemaKind::Environment,
         "playbook",
-        "A file of playbooks/; `site` without.",
+        "A file of playbooks/, or several in their order; `site` without.",
+    ),
+    (
+        SchemaKind::Environment,
+        "instead",
+        "Files of playbooks/ that are read in the place of others: balancers = \"nginx\".",
     ),
     (
         SchemaKind::Environment,

@@ -1,16 +1,21 @@
 //! A file: its text, its owner and its mode.
 //!
-//! Goes in: `file = { path, template | content, owner, group, mode, validate }`. Comes
+//! Goes in: `file = { path, template | content, owner, group, mode, validate, since }`. Comes
 //! out: the file, replaced as a whole. Invariant: a file that holds a secret is never shown.
+//!
+//! With `since = { package, version }` the template is rendered twice, before any host is reached:
+//! it sees `since` as true where the installed package is that version or newer.
 
 use std::sync::Arc;
 
 use provision_protocol::fact::{Fact, FileFact, FileQuery, FileType, Query, query};
 use provision_protocol::operation::{Debt, Guard, Validation, WriteFile, operation};
+use serde_json::Value;
 
 use super::attributes::{parse_arguments, parse_path};
 use super::change::{Action, Change, Detail, Refusal, Step, text_diff};
 use super::content::Content;
+use super::since::Since;
 use super::{Attributes, HostContext, Kind, Observed, Resource, Spec, fact};
 use crate::document::{Entry, Location, Section};
 
@@ -29,6 +34,7 @@ struct FileSpec {
     text: TextSource,
     attributes: Attributes,
     validate: Vec<String>,
+    since: Option<Since>,
 }
 
 #[derive(Debug)]
@@ -52,6 +58,10 @@ impl FileSpec {
                 Some("`{}` stands for it: validate = \"haproxy -c -f {}\"".to_owned()),
             );
         }
+        let since = section.section("since").and_then(Since::parse);
+        if since.is_some() && template.is_none() {
+            section.error("`since` goes with a `template`, which sees it", None);
+        }
         let text = match (template, content) {
             (Some(text), None) | (None, Some(text)) => Some(text),
             _ => {
@@ -64,24 +74,27 @@ impl FileSpec {
             text: text?,
             attributes,
             validate,
+            since,
         })
     }
-}
 
-impl Spec for FileSpec {
-    fn path(&self) -> Option<&str> {
-        Some(&self.path)
-    }
-
-    fn resolve(&self, _: &Location, context: &HostContext<'_>) -> Option<Box<dyn Resource>> {
+    /// The file with its text, which may depend on whether a package is new enough.
+    fn render(&self, context: &HostContext<'_>, since: Option<bool>) -> Option<ManagedFile> {
         let text = match &self.text {
             TextSource::Content(text) => text.clone(),
-            TextSource::Template(name) => context.templates.render(
-                &name.value,
-                context.variables,
-                &name.location,
-                context.diagnostics,
-            )?,
+            TextSource::Template(name) => {
+                let with_since = since.map(|since| {
+                    let mut variables = context.variables.clone();
+                    variables["since"] = Value::Bool(since);
+                    variables
+                });
+                context.templates.render(
+                    &name.value,
+                    with_since.as_ref().unwrap_or(context.variables),
+                    &name.location,
+                    context.diagnostics,
+                )?
+            }
         };
         let mut file = ManagedFile::new(&self.path, text, self.attributes.clone(), context);
         if let TextSource::Template(name) = &self.text {
@@ -93,9 +106,25 @@ impl Spec for FileSpec {
                 arguments: self.validate.clone(),
             });
         }
+        Some(file)
+    }
+}
+
+impl Spec for FileSpec {
+    fn path(&self) -> Option<&str> {
+        Some(&self.path)
+    }
+
+    fn resolve(&self, _: &Location, context: &HostContext<'_>) -> Option<Box<dyn Resource>> {
+        let file = self.render(context, self.since.as_ref().map(|_| false))?;
+        let newer = match &self.since {
+            Some(since) => Some((since.clone(), self.render(context, Some(true))?)),
+            None => None,
+        };
         Some(Box::new(FileResource {
             id: format!("file {}", self.path),
             file,
+            newer,
         }))
     }
 }
@@ -104,6 +133,8 @@ impl Spec for FileSpec {
 struct FileResource {
     id: String,
     file: ManagedFile,
+    /// What it shall be where a package is new enough.
+    newer: Option<(Since, ManagedFile)>,
 }
 
 impl Resource for FileResource {
@@ -116,11 +147,22 @@ impl Resource for FileResource {
     }
 
     fn queries(&self) -> Vec<Query> {
-        vec![self.file.query()]
+        let mut queries = vec![self.file.query()];
+        if let Some((since, newer)) = &self.newer {
+            if let Some(query::Kind::File(query)) = &mut queries[0].kind {
+                query.known_sha256.push(newer.content.sha256.clone());
+            }
+            queries.push(since.query());
+        }
+        queries
     }
 
     fn diff(&self, facts: &[Fact], _: &Observed<'_>) -> Result<Option<Change>, Refusal> {
-        self.file.diff(fact::file(facts, 0)?)
+        let file = match &self.newer {
+            Some((since, newer)) if since.holds(fact::package(facts, 1)?) => newer,
+            _ => &self.file,
+        };
+        file.diff(fact::file(facts, 0)?)
     }
 }
 

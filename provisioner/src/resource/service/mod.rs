@@ -1,8 +1,9 @@
 //! A systemd unit: its file, whether it starts at boot, and whether it runs.
 //!
-//! Goes in: `service = { name, unit, restart_on, reload_on, enabled, running }`. Comes out: the
-//! unit in that state. Invariant: it is restarted exactly when its unit file or one of the paths
-//! of `restart_on` changed, or when an earlier run still owes it a restart.
+//! Goes in: `service = { name, unit, restart_on, reload_on, instead_of, enabled, running }`. Comes
+//! out: the unit in that state, and those of `instead_of` stopped and disabled before it starts.
+//! Invariant: it is restarted exactly when its unit file or one of the paths of `restart_on`
+//! changed, or when an earlier run still owes it a restart.
 
 use provision_protocol::fact::{Fact, Query, UnitFact, query};
 use provision_protocol::operation::{Debt, Owed, UnitAction, UnitVerb, Validation, operation};
@@ -28,6 +29,7 @@ struct ServiceSpec {
     template: Option<Entry<String>>,
     restart_on: Vec<Entry<String>>,
     reload_on: Vec<Entry<String>>,
+    instead_of: Vec<String>,
     enabled: bool,
     running: bool,
 }
@@ -39,22 +41,39 @@ impl ServiceSpec {
             template: section.string("unit"),
             restart_on: section.strings("restart_on"),
             reload_on: section.strings("reload_on"),
+            instead_of: section
+                .strings("instead_of")
+                .into_iter()
+                .map(|entry| full_name(entry.value))
+                .collect(),
             enabled: section.boolean("enabled").unwrap_or(true),
             running: section.boolean("running").unwrap_or(true),
             unit: String::new(),
             unit_path: String::new(),
         };
         let name = name?;
-        let unit = match name.value.rsplit_once('.') {
-            Some((_, "service" | "timer" | "socket" | "path" | "mount" | "target")) => name.value,
-            _ => format!("{}.service", name.value),
-        };
+        let unit = full_name(name.value.clone());
+        if spec.instead_of.contains(&unit) {
+            section.error_at(
+                &name.location,
+                "a service cannot run instead of itself",
+                None,
+            );
+        }
         let unit_path = format!("{UNIT_FOLDER}/{unit}");
         Some(Self {
             unit,
             unit_path,
             ..spec
         })
+    }
+}
+
+/// A unit with the kind that systemd knows it by.
+fn full_name(name: String) -> String {
+    match name.rsplit_once('.') {
+        Some((_, "service" | "timer" | "socket" | "path" | "mount" | "target")) => name,
+        _ => format!("{name}.service"),
     }
 }
 
@@ -131,6 +150,7 @@ impl Spec for ServiceSpec {
                 .iter()
                 .map(|entry| entry.value.clone())
                 .collect(),
+            instead_of: self.instead_of.clone(),
             enabled: self.enabled,
             running: self.running,
         }))
@@ -144,6 +164,7 @@ struct Service {
     file: Option<ManagedFile>,
     restart_on: Vec<String>,
     reload_on: Vec<String>,
+    instead_of: Vec<String>,
     enabled: bool,
     running: bool,
 }
@@ -154,10 +175,12 @@ impl Resource for Service {
     }
 
     fn queries(&self) -> Vec<Query> {
-        let mut queries = vec![Query {
-            kind: Some(query::Kind::Unit(self.unit.clone())),
-        }];
+        let unit = |unit: &String| Query {
+            kind: Some(query::Kind::Unit(unit.clone())),
+        };
+        let mut queries = vec![unit(&self.unit)];
         queries.extend(self.file.as_ref().map(ManagedFile::query));
+        queries.extend(self.instead_of.iter().map(unit));
         queries
     }
 
@@ -180,6 +203,10 @@ impl Resource for Service {
                 )),
             );
         }
+        let own = 1 + usize::from(self.file.is_some());
+        for (index, other) in self.instead_of.iter().enumerate() {
+            self.diff_other(other, fact::unit(facts, own + index)?, &mut change);
+        }
         self.diff_enablement(unit, &mut change);
         self.diff_activity(unit, writes_unit, observed, &mut change);
         if change.steps.is_empty() {
@@ -195,6 +222,23 @@ impl Service {
             unit: unit.to_owned(),
             verb: verb as i32,
         })
+    }
+
+    /// Another unit makes way before this one needs its ports.
+    fn diff_other(&self, other: &str, unit: &UnitFact, change: &mut Change) {
+        let mut note = |what: &str, verb| {
+            change.details.push(Detail::Note(format!(
+                "{other} is {what}: {} runs instead",
+                self.unit
+            )));
+            change.step(self.action(other, verb));
+        };
+        if !matches!(unit.active_state.as_str(), "" | "inactive" | "failed") {
+            note("stopped", UnitVerb::Stop);
+        }
+        if matches!(unit.unit_file_state.as_str(), "enabled" | "enabled-runtime") {
+            note("disabled", UnitVerb::Disable);
+        }
     }
 
     fn diff_enablement(&self, unit: &UnitFact, change: &mut Change) {
