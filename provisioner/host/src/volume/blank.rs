@@ -225,6 +225,26 @@ fn find_bytes(file: &File, size_bytes: u64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volume::Number;
+
+    /// A table of the device-mapper, a RAID or a cache over it: kernels without them have none.
+    #[test]
+    fn what_holds_a_device_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let sys = folder.path().join("sys/block/sdx");
+        fs::create_dir_all(sys.join("holders/dm-0")).unwrap();
+        fs::create_dir_all(sys.join("holders/md127")).unwrap();
+        let device = Device {
+            number: Number { major: 7, minor: 0 },
+            node: folder.path().join("absent"),
+            sys,
+            identity: String::new(),
+            size_bytes: 1,
+        };
+        let mut named = uses(&Root::below(folder.path().to_owned()), &device, &[]);
+        named.sort();
+        assert_eq!(named, ["held by dm-0", "held by md127"]);
+    }
 
     #[test]
     fn says_in_plain_words_what_is_there() {

@@ -4,6 +4,7 @@
 
 mod conversation;
 mod generation;
+mod occupied;
 mod power;
 mod secret;
 mod system;

@@ -13,17 +13,17 @@ use provision_protocol::operation::{ManifestKind, PrepareVolume};
 use crate::talk::Talk;
 
 const SIZE_BYTES: u64 = 64 * 1024 * 1024;
-const MIB: u64 = 1024 * 1024;
+pub(crate) const MIB: u64 = 1024 * 1024;
 /// mkfs.xfs wants 300 MiB at least.
 const XFS_SIZE_BYTES: u64 = 400 * MIB;
 const UUID: &str = "01234567-89ab-4def-8123-456789abcdef";
 
 /// A disk, and a system of its own that has it: the helper sees private copies of `/etc`,
 /// `/var/lib` and `/mnt`, and what it mounts goes with it, as in a reboot.
-struct Disk {
+pub(crate) struct Disk {
     directory: tempfile::TempDir,
     file: PathBuf,
-    device: String,
+    pub(crate) device: String,
     size_bytes: u64,
 }
 
@@ -36,6 +36,16 @@ impl Disk {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("disk.img");
         File::create(&file).unwrap().set_len(size_bytes).unwrap();
+        Self::attach(directory, file, size_bytes)
+    }
+
+    /// The same over a file or a device that is there already.
+    pub(crate) fn over(file: &Path, size_bytes: u64) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        Self::attach(directory, file.canonicalize().unwrap(), size_bytes)
+    }
+
+    fn attach(directory: tempfile::TempDir, file: PathBuf, size_bytes: u64) -> Option<Self> {
         let output = Command::new("losetup")
             .args(["--find", "--show"])
             .arg(&file)
@@ -64,7 +74,7 @@ impl Disk {
         })
     }
 
-    fn talk(&self) -> Talk {
+    pub(crate) fn talk(&self) -> Talk {
         let script = "set -e\nmount --bind \"$1/etc\" /etc\nmount --bind \"$1/lib\" /var/lib\n\
                       mount --bind \"$1/mnt\" /mnt\nexec \"$2\"";
         let mut command = Command::new("unshare");
@@ -90,7 +100,7 @@ impl Disk {
         format!("file:{}", self.file.display())
     }
 
-    fn look(&self, talk: &mut Talk) -> VolumeFact {
+    pub(crate) fn look(&self, talk: &mut Talk) -> VolumeFact {
         let wanted = VolumeQuery {
             backing_file: self.file.display().to_string(),
             mount_point: "/mnt/data".into(),
@@ -106,7 +116,7 @@ impl Disk {
         }
     }
 
-    fn wanted(&self, filesystem: &str) -> PrepareVolume {
+    pub(crate) fn wanted(&self, filesystem: &str) -> PrepareVolume {
         PrepareVolume {
             device: self.device.clone(),
             identity: self.identity(),
@@ -120,7 +130,7 @@ impl Disk {
         }
     }
 
-    fn run(&self, name: &str, arguments: &[&str]) {
+    pub(crate) fn run(&self, name: &str, arguments: &[&str]) {
         let output = Command::new(name)
             .args(arguments)
             .arg(&self.device)
@@ -133,7 +143,7 @@ impl Disk {
         );
     }
 
-    fn hash(&self) -> String {
+    pub(crate) fn hash(&self) -> String {
         assert!(
             Command::new("sync")
                 .arg(&self.device)
@@ -150,7 +160,7 @@ impl Disk {
     }
 
     /// Whatever is on it, it must be refused and stay as it is.
-    fn is_sacred(&self, reason: &str) {
+    pub(crate) fn is_sacred(&self, reason: &str) {
         let before = self.hash();
         let mut talk = self.talk();
         let fact = self.look(&mut talk);
@@ -181,7 +191,7 @@ impl Drop for Disk {
 /// Loop devices are shared by the whole machine, so one test has them after the other.
 static ONE_BY_ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
-fn with_disk(size_bytes: u64, test: impl FnOnce(&Disk)) {
+pub(crate) fn with_disk(size_bytes: u64, test: impl FnOnce(&Disk)) {
     let _turn = ONE_BY_ONE
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -190,85 +200,10 @@ fn with_disk(size_bytes: u64, test: impl FnOnce(&Disk)) {
     }
 }
 
-fn is_installed(name: &str) -> bool {
+pub(crate) fn is_installed(name: &str) -> bool {
     ["/usr/sbin", "/usr/bin", "/sbin"]
         .iter()
         .any(|place| Path::new(place).join(name).exists())
-}
-
-#[test]
-fn a_file_system_is_sacred() {
-    with_disk(SIZE_BYTES, |disk| {
-        disk.run("mkfs.ext4", &["-q", "-F"]);
-        disk.is_sacred("an ext4 file system (UUID ");
-    });
-    with_disk(XFS_SIZE_BYTES, |disk| {
-        if is_installed("mkfs.xfs") {
-            disk.run("mkfs.xfs", &["-q", "-f"]);
-            disk.is_sacred("an xfs file system (UUID ");
-        }
-    });
-}
-
-#[test]
-fn swap_space_is_sacred() {
-    with_disk(SIZE_BYTES, |disk| {
-        disk.run("mkswap", &[]);
-        disk.is_sacred("swap space");
-    });
-}
-
-#[test]
-fn a_physical_volume_is_sacred() {
-    with_disk(SIZE_BYTES, |disk| {
-        if is_installed("pvcreate") {
-            disk.run(
-                "pvcreate",
-                &["--quiet", "--yes", "--config", "devices{use_devicesfile=0}"],
-            );
-            disk.is_sacred("an LVM2 physical volume");
-        }
-    });
-}
-
-#[test]
-fn a_luks_container_is_sacred() {
-    with_disk(SIZE_BYTES, |disk| {
-        if is_installed("cryptsetup") {
-            let script = "echo secret | cryptsetup luksFormat --batch-mode --pbkdf pbkdf2 \
-                          --pbkdf-force-iterations 1000 \"$0\" -";
-            disk.run("sh", &["-c", script]);
-            disk.is_sacred("a LUKS container");
-        }
-    });
-}
-
-#[test]
-fn a_partition_table_is_sacred() {
-    with_disk(SIZE_BYTES, |disk| {
-        if is_installed("sfdisk") {
-            let script = "echo 'label: gpt' | sfdisk --quiet --no-reread \"$0\"";
-            disk.run("sh", &["-c", script]);
-            disk.is_sacred("a partition table (gpt)");
-        }
-    });
-}
-
-#[test]
-fn a_single_byte_is_sacred() {
-    for (at, place) in [
-        (0, "first"),
-        (SIZE_BYTES / 2, "middle"),
-        (SIZE_BYTES - 1, "last"),
-    ] {
-        with_disk(SIZE_BYTES, |disk| {
-            let device = File::options().write(true).open(&disk.device).unwrap();
-            device.write_all_at(b"x", at).unwrap();
-            device.sync_all().unwrap();
-            drop(device);
-            disk.is_sacred(&format!("bytes that are not zero in its {place} MiB"));
-        });
-    }
 }
 
 #[test]
