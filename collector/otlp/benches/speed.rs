@@ -24,7 +24,7 @@ impl<'a> Pass<'a> for Look {
 }
 
 const SPANS: usize = 1000;
-const ROUNDS: usize = 200;
+const ROUNDS: usize = 3000;
 
 fn main() {
     for (name, text) in [("ascii", "checkout"), ("non-ascii", "Kaßenzettel ✓")] {

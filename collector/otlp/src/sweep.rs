@@ -30,9 +30,16 @@ fn visit(
     while let [tag, after @ ..] = rest {
         rest = match message.plan.steps[usize::from(*tag)] {
             Step::KeyValue => {
-                let (pair, next) = prefixed(after)?;
-                key_value(pair, depth + 1, summary)?;
-                next
+                let mut after = after;
+                // Attributes stand side by side.
+                loop {
+                    let (pair, next) = prefixed(after)?;
+                    key_value(pair, depth + 1, summary)?;
+                    match next {
+                        [another, rest @ ..] if another == tag => after = rest,
+                        _ => break next,
+                    }
+                }
             }
             Step::String => {
                 let (text, next) = prefixed(after)?;
@@ -145,7 +152,7 @@ fn check_text(text: &[u8], summary: &mut Summary) {
 }
 
 /// Whether no byte has its highest bit; the last bytes may be looked at twice.
-#[inline]
+#[inline(always)]
 fn is_ascii(text: &[u8]) -> bool {
     let (chunks, rest) = text.as_chunks::<16>();
     let mut seen = 0u128;
