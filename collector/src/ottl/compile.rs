@@ -90,7 +90,7 @@ impl Compiler {
             Node::Bool(flag) => Test::Literal(flag),
             Node::Compare(left, comparison, right) => {
                 let (left, right) = (self.getter(*left)?, self.getter(*right)?);
-                Test::Compare(left, comparison, right)
+                Test::compare(left, comparison, right)
             }
             Node::Matches(left, right) => {
                 self.saw_match_sign = true;

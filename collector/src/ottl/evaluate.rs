@@ -28,6 +28,8 @@ pub(super) enum Test {
     Literal(bool),
     Truth(Getter),
     Compare(Getter, Comparison, Getter),
+    /// The most frequent comparison: whether a path is this text, or is not.
+    IsText(Path, Vec<u8>, bool),
     And(Vec<Self>),
     Or(Vec<Self>),
     Not(Box<Self>),
@@ -106,6 +108,18 @@ impl Getter {
 }
 
 impl Test {
+    /// Compares two values.
+    pub(super) fn compare(left: Getter, comparison: Comparison, right: Getter) -> Self {
+        match (left, right) {
+            (Getter::Path(path), Getter::Literal(Value::Text(text)))
+                if comparison.is_equality() && path.is_textual() =>
+            {
+                Self::IsText(path, text.into_owned(), comparison == Comparison::Equal)
+            }
+            (left, right) => Self::Compare(left, comparison, right),
+        }
+    }
+
     /// Whether it is true for one item; `and` and `or` look no further than they must.
     pub(super) fn holds(&self, view: &View<'_>) -> Result<bool, EvalFault> {
         match self {
@@ -121,6 +135,7 @@ impl Test {
                 let (left, right) = (left.read(view)?, right.read(view)?);
                 Ok(left.compares(*comparison, &right))
             }
+            Self::IsText(path, text, wanted) => Ok((path.text(view) == Some(text)) == *wanted),
             Self::And(parts) => {
                 for part in parts {
                     if !part.holds(view)? {

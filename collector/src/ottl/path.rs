@@ -294,8 +294,7 @@ impl Path {
         })
     }
 
-    /// Reads the field.
-    pub(super) fn read<'v>(&'v self, view: &View<'v>) -> Value<'v> {
+    fn record<'v>(&self, view: &View<'v>) -> &'v Record<'v> {
         let record = match self.context {
             Context::Resource => view.setting.resource,
             Context::Scope => view.setting.scope,
@@ -303,7 +302,33 @@ impl Path {
             Context::Span => view.setting.span,
             _ => None,
         };
-        let record = record.unwrap_or(view.own);
+        record.unwrap_or(view.own)
+    }
+
+    /// Whether [`Path::text`] says all that there is to say when it is compared with a text.
+    pub(super) fn is_textual(&self) -> bool {
+        matches!(
+            (self.field, self.keys.as_slice()),
+            (Field::Attributes, [Key::Name(_)]) | (Field::Text(_), [])
+        )
+    }
+
+    /// The text there, if it is one.
+    pub(super) fn text<'v>(&self, view: &View<'v>) -> Option<&'v [u8]> {
+        let record = self.record(view);
+        match (self.field, self.keys.as_slice()) {
+            (Field::Attributes, [Key::Name(name)]) => match record.attribute(name.as_bytes()) {
+                Some(AnyValue::String(text)) => Some(text),
+                _ => None,
+            },
+            (Field::Text(number), []) => Some(record.bytes(number)),
+            _ => None,
+        }
+    }
+
+    /// Reads the field.
+    pub(super) fn read<'v>(&'v self, view: &View<'v>) -> Value<'v> {
+        let record = self.record(view);
         match (self.field, self.keys.as_slice()) {
             (Field::Attributes, []) => Value::Attributes(record),
             (Field::Attributes, [Key::Name(name), rest @ ..]) => {
