@@ -9,8 +9,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use collector_otlp::pass::{self, Level, Pass};
-use collector_otlp::{Request, Signal, WireError, wire};
+use collector_otlp::pass::{self, Above, Level, Pass, Verdict};
+use collector_otlp::{AnyValue, Record, Request, Signal, WireError, wire};
 
 /// Indexes every span and changes nothing.
 struct Look;
@@ -20,6 +20,26 @@ impl<'a> Pass<'a> for Look {
 
     fn level(&self) -> Level {
         Level::Item
+    }
+}
+
+/// Adds, removes and replaces an attribute of every span.
+struct Edit;
+
+impl<'a> Pass<'a> for Edit {
+    type Error = WireError;
+
+    fn level(&self) -> Level {
+        Level::Item
+    }
+
+    fn item(&mut self, _: &Above<'_, 'a>, span: &mut Record<'a>) -> Result<Verdict, WireError> {
+        span.set_borrowed(span.find(b"peer.zone"), b"peer.zone", b"\x0a\x09eu-west-1");
+        span.remove_key(b"peer.address");
+        if let Some(place) = span.find(b"user.name") {
+            span.revalue(place, |out| AnyValue::String(&[b'0'; 64]).write(out));
+        }
+        Ok(Verdict::Keep)
     }
 }
 
@@ -47,6 +67,10 @@ fn main() {
         report("split by 300", || parsed.clone().split(300).expect("sound"));
         report("walk to every span", || {
             let walk = |signal, source: &[u8]| pass::run(&mut Look, signal, source);
+            parsed.clone().apply(walk).expect("sound")
+        });
+        report("walk that changes every span", || {
+            let walk = |signal, source: &[u8]| pass::run(&mut Edit, signal, source);
             parsed.clone().apply(walk).expect("sound")
         });
         report("to JSON", || parsed.to_json().expect("sound"));

@@ -526,9 +526,13 @@ impl<'a> Record<'a> {
 
     /// Writes the edits of one slot.
     pub(crate) fn flush_slot(&self, index: usize, rewriter: &mut Rewriter<'a>) {
-        let Some(slot) = self.slots.get(index) else {
-            return;
-        };
+        if let Some(slot) = self.slots.get(index) {
+            self.flush_one(slot, rewriter);
+        }
+    }
+
+    #[inline(always)]
+    fn flush_one(&self, slot: &Slot, rewriter: &mut Rewriter<'a>) {
         let (start, end) = match slot.part.start {
             u32::MAX => (self.end, self.end),
             start => (start, slot.part.end),
@@ -544,8 +548,8 @@ impl<'a> Record<'a> {
     /// Writes all edits into the message, which the rewriter has entered.
     pub(crate) fn flush(&self, rewriter: &mut Rewriter<'a>) {
         if self.changed {
-            for index in 0..self.slots.len() {
-                self.flush_slot(index, rewriter);
+            for slot in &self.slots {
+                self.flush_one(slot, rewriter);
             }
         }
     }
