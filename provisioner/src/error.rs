@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Configuration,
     /// A host, or the way to it.
     Host,
+    /// A host that does not answer at all.
+    Unreachable,
     /// This machine: a missing program, a full disk.
     Controller,
     /// The person interrupted or declined.

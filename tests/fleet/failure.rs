@@ -107,7 +107,7 @@ fn sends_go_on_while_a_gateway_is_stopped(lab: &Lab) {
 }
 
 /// What HAProxy thinks of a gateway.
-fn server_state(lab: &Lab, gateway: &str) -> String {
+pub(crate) fn server_state(lab: &Lab, gateway: &str) -> String {
     let table = lab.ssh("lb-1", &telemetry::fetch("127.0.0.1", 8404, "/stats;csv"));
     let begins = format!("gateways_grpc,{gateway},");
     let row = table
@@ -118,7 +118,7 @@ fn server_state(lab: &Lab, gateway: &str) -> String {
 }
 
 #[track_caller]
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < DEADLINE, "waited in vain for {what}");

@@ -18,6 +18,7 @@ mod newcomer;
 mod nginx;
 mod packaging;
 mod refusal;
+mod rollout;
 mod secrets;
 mod telemetry;
 mod unreachable;
@@ -42,6 +43,7 @@ fn tests() -> Vec<Test> {
         change::TESTS,
         failure::TESTS,
         nginx::TESTS,
+        rollout::TESTS,
         kinds::TESTS,
         refusal::TESTS,
         unreachable::TESTS,

@@ -3,8 +3,10 @@
 Usage: telemetry_client.py grpc|http HOST RUN SPANS LOGS POINTS EXPECTED_FILE
 
 With FLEET_PACE, a number of seconds, it rests that long after every 500 spans and log records.
+With FLEET_UNTIL, a path, it sends SPANS spans and then more of them until something is there.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -41,6 +43,7 @@ else:
 
 
 PACE = float(os.environ.get("FLEET_PACE", "0"))
+UNTIL = os.environ.get("FLEET_UNTIL")
 
 
 def rest(number):
@@ -107,7 +110,9 @@ started = time.time()
 tracers = TracerProvider(resource=resource)
 tracers.add_span_processor(BatchSpanProcessor(SpanExporter(**options("traces")), max_queue_size=QUEUE))
 tracer = tracers.get_tracer("fleet")
-for number in range(spans):
+for number in itertools.count():
+    if number >= spans and (not UNTIL or os.path.exists(UNTIL)):
+        break
     attributes = {"number": number, "share": number / 7, "even": number % 2 == 0, "text": f"Grüße {number}"}
     with tracer.start_as_current_span(f"{run}-{number}", attributes=attributes):
         pass
@@ -139,7 +144,7 @@ assert meters.force_flush(120_000)
 
 with open(expected_file, "w", encoding="utf-8") as file:
     json.dump(expected, file)
-print(f"{protocol}: {spans} spans, {logs} log records and {points} points in {time.time() - started:.1f} s")
+print(f"{protocol}: {len(expected['spans'])} spans, {logs} log records and {points} points in {time.time() - started:.1f} s")
 if failures:
     print("gave up:", failures)
 sys.stdout.flush()

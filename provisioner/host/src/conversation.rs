@@ -31,7 +31,7 @@ use crate::manifest::Manifest;
 use crate::operation;
 use crate::root::Root;
 use crate::stage::{self, Accepted};
-use crate::{fact, greeting, peers, probe, retire};
+use crate::{balancer, fact, greeting, peers, probe, retire};
 
 /// How many requests are read ahead; each is bounded by the frame limit.
 const READ_AHEAD: usize = 4;
@@ -214,6 +214,10 @@ impl<W: Write> Session<W> {
             Request::Commit(request) => {
                 self.check_locked()?;
                 Answer::Committed(self.commit(request)?)
+            }
+            Request::Balance(request) => {
+                self.check_locked()?;
+                Answer::Balanced(balancer::balance(&self.root, &request, &self.ending)?)
             }
             Request::Retire(_) => {
                 self.check_locked()?;

@@ -7,7 +7,7 @@
 //! - `operation` acts: one file per kind, between two lines of the `journal`, after an entry in
 //!   the `manifest`, with what a unit is owed written down by `debt`;
 //! - `generation` remembers what each run changed, and from what;
-//! - `probe` waits for health;
+//! - `probe` waits for health, `balancer` takes servers out of HAProxy and puts them back;
 //! - `retire` leaves a host on which nothing is managed any more.
 //!
 //! Everything that is written goes through `durable`, every program through `process`, and every
@@ -15,6 +15,7 @@
 //! Invariant: a conversation that only observes writes nothing.
 
 mod accounts;
+mod balancer;
 mod content;
 mod conversation;
 mod debt;

@@ -13,7 +13,10 @@ const EC2_ID_DIGITS: usize = 8;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Query {
     /// The question itself.
-    #[prost(oneof = "query::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(
+        oneof = "query::Kind",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13"
+    )]
     pub kind: Option<query::Kind>,
 }
 
@@ -60,6 +63,10 @@ pub mod query {
         /// A content that is kept.
         #[prost(message, tag = "12")]
         Kept(KeptQuery),
+        /// The servers that runs have taken out of the balancer on the host, by the path of its
+        /// state file.
+        #[prost(string, tag = "13")]
+        TakenOut(String),
     }
 }
 
@@ -72,7 +79,7 @@ pub struct Fact {
     /// The answer itself.
     #[prost(
         oneof = "fact_kind::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13"
     )]
     pub kind: Option<fact_kind::Kind>,
 }
@@ -81,7 +88,7 @@ pub struct Fact {
 pub mod fact_kind {
     use super::{
         CommandFact, ContentFact, FileFact, GenerationsFact, GroupFact, KeptFact, ManifestFact,
-        PackageFact, SysctlFact, UnitFact, UserFact, VolumeFact,
+        PackageFact, SysctlFact, TakenOutFact, UnitFact, UserFact, VolumeFact,
     };
 
     /// One answer.
@@ -123,6 +130,9 @@ pub mod fact_kind {
         /// See [`KeptFact`].
         #[prost(message, tag = "12")]
         Kept(KeptFact),
+        /// See [`TakenOutFact`].
+        #[prost(message, tag = "13")]
+        TakenOut(TakenOutFact),
     }
 }
 
@@ -415,6 +425,14 @@ pub struct ManifestFact {
     /// In the order in which it was put there.
     #[prost(message, repeated, tag = "1")]
     pub entries: Vec<ManifestEntry>,
+}
+
+/// The servers that runs have taken out of a balancer and not put back.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TakenOutFact {
+    /// Their names, sorted.
+    #[prost(string, repeated, tag = "1")]
+    pub servers: Vec<String>,
 }
 
 #[cfg(test)]

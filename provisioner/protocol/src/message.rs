@@ -13,13 +13,13 @@ use crate::operation::{Operation, Validation};
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ToHost {
     /// The request itself.
-    #[prost(oneof = "to_host::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "to_host::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub body: Option<to_host::Body>,
 }
 
 /// The kinds of [`ToHost`].
 pub mod to_host {
-    use super::{Chunk, Commit, Lock, Observe, Perform, Probe, Retire, Stage, Unstage};
+    use super::{Balance, Chunk, Commit, Lock, Observe, Perform, Probe, Retire, Stage, Unstage};
 
     /// One request.
     #[derive(Clone, PartialEq, prost::Oneof)]
@@ -51,6 +51,9 @@ pub mod to_host {
         /// Close what this run has changed as one generation, answered by `Committed`.
         #[prost(message, tag = "9")]
         Commit(Commit),
+        /// Take a server out of the balancer on the host or put it back, answered by `Balanced`.
+        #[prost(message, tag = "10")]
+        Balance(Balance),
     }
 }
 
@@ -60,7 +63,7 @@ pub struct FromHost {
     /// The answer itself.
     #[prost(
         oneof = "from_host::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13"
     )]
     pub body: Option<from_host::Body>,
 }
@@ -68,8 +71,8 @@ pub struct FromHost {
 /// The kinds of [`FromHost`].
 pub mod from_host {
     use super::{
-        Committed, Facts, Hello, Locked, Performed, Probed, Progress, Refused, Retired, Staged,
-        Stored, Unstaged,
+        Balanced, Committed, Facts, Hello, Locked, Performed, Probed, Progress, Refused, Retired,
+        Staged, Stored, Unstaged,
     };
 
     /// One answer.
@@ -111,6 +114,9 @@ pub mod from_host {
         /// The generation is closed.
         #[prost(message, tag = "12")]
         Committed(Committed),
+        /// What the balancer does with the server.
+        #[prost(message, tag = "13")]
+        Balanced(Balanced),
     }
 }
 
@@ -347,6 +353,60 @@ pub struct Probed {
     pub healthy: bool,
     /// What was seen last, for a person.
     #[prost(string, tag = "2")]
+    pub detail: String,
+}
+
+/// Has the HAProxy on the host send a server nothing more, or something again.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Balance {
+    /// Its runtime socket.
+    #[prost(string, tag = "1")]
+    pub socket: String,
+    /// The `server-state-file` of its configuration. It gets the servers that are taken out, so
+    /// that no reload and no restart brings them back, and tells later runs which those are.
+    #[prost(string, tag = "2")]
+    pub state_file: String,
+    /// The server's name, which it may have in several backends.
+    #[prost(string, tag = "3")]
+    pub server: String,
+    /// What to do.
+    #[prost(enumeration = "BalanceVerb", tag = "4")]
+    pub verb: i32,
+    /// How long it may take, in milliseconds.
+    #[prost(uint64, tag = "5")]
+    pub within_millis: u64,
+}
+
+/// What can be done with a server of a balancer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum BalanceVerb {
+    /// Only look.
+    Look = 0,
+    /// Give it nothing new, wait until it has no session, and hold it in maintenance. A server
+    /// whose sessions do not end in time is put back.
+    TakeOut = 1,
+    /// Give it requests again, and wait until it is seen up.
+    PutBack = 2,
+}
+
+/// Answers [`Balance`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Balanced {
+    /// The balancer runs; where it does not, no request passes it.
+    #[prost(bool, tag = "1")]
+    pub running: bool,
+    /// In how many of its backends the server is.
+    #[prost(uint32, tag = "2")]
+    pub backends: u32,
+    /// A run has taken it out and not put it back.
+    #[prost(bool, tag = "3")]
+    pub taken_out: bool,
+    /// What was asked for is so.
+    #[prost(bool, tag = "4")]
+    pub done: bool,
+    /// What was seen last, for a person.
+    #[prost(string, tag = "5")]
     pub detail: String,
 }
 

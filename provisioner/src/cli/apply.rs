@@ -1,27 +1,36 @@
 //! `provision apply`, which is also what `provision --env NAME` does.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
-use clap::Args;
+use clap::builder::ArgPredicate;
+use clap::{Arg, Args};
 
 use super::context::RunContext;
 use super::plan::unreachable;
-use super::{FleetArgs, LockArgs, OutputArgs, lab};
+use super::{FleetArgs, LockArgs, OutputArgs, lab, saved};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fleet::Fleet;
 use crate::inventory::Provider;
-use crate::plan::Desired;
+use crate::plan::saved::SavedPlan;
+use crate::plan::{Desired, HostPlan};
+use crate::playbook::{Pause, Play};
 use crate::report::{
     Events, GREEN, HostOutcome, Outcome, OutputFormat, Progress, RED, Report, print, print_json,
     render_plans, styled,
 };
-use crate::rollout::{self, RunOptions, observe};
+use crate::rollout::{self, Confirm, RunOptions, observe};
 
 /// Arguments of `apply`.
 #[derive(Debug, Clone, Args)]
+#[command(mut_arg("env", env_of_a_plan))]
 pub(super) struct ApplyArgs {
+    /// A plan of `provision plan --out FILE`: exactly that is done, without asking, or nothing
+    #[arg(value_name = "FILE")]
+    plan: Option<PathBuf>,
     #[command(flatten)]
     fleet: FleetArgs,
     #[command(flatten)]
@@ -34,16 +43,27 @@ pub(super) struct ApplyArgs {
     no_rollback: bool,
 }
 
+/// The environment of a plan stands in its file.
+fn env_of_a_plan(env: Arg) -> Arg {
+    env.required(false)
+        .required_unless_present("plan")
+        .default_value_if("plan", ArgPredicate::IsPresent, "")
+}
+
 impl ApplyArgs {
     pub(super) const fn output(&self) -> OutputFormat {
         self.fleet.output.output
     }
 }
 
-pub(super) async fn run(args: ApplyArgs) -> Result<ExitCode> {
+pub(super) async fn run(mut args: ApplyArgs) -> Result<ExitCode> {
+    let saved = args.plan.as_deref().map(saved::read).transpose()?;
+    if let Some(saved) = &saved {
+        saved::adopt_arguments(&mut args.fleet, saved)?;
+    }
     let mut context = RunContext::load(&args.fleet)?;
     let (progress, events) = Progress::start(&args.fleet.output, &context.redactor);
-    let result = apply(&mut context, &args, events).await;
+    let result = apply(&mut context, &args, saved.as_ref(), events).await;
     progress.finish().await;
     match result {
         Ok(report) => finish(&context, &args.fleet.output, &report),
@@ -51,10 +71,16 @@ pub(super) async fn run(args: ApplyArgs) -> Result<ExitCode> {
     }
 }
 
-async fn apply(context: &mut RunContext, args: &ApplyArgs, events: Events) -> Result<Report> {
+async fn apply(
+    context: &mut RunContext,
+    args: &ApplyArgs,
+    saved: Option<&SavedPlan>,
+    events: Events,
+) -> Result<Report> {
     let started = Instant::now();
     let output = &args.fleet.output;
-    if !args.yes && (output.output == OutputFormat::Json || !std::io::stdin().is_terminal()) {
+    let terminal = output.output == OutputFormat::Text && std::io::stdin().is_terminal();
+    if saved.is_none() && !args.yes && !terminal {
         return Err(Error::usage("there is no terminal to confirm at")
             .hint("--yes applies without asking; `provision plan` only shows"));
     }
@@ -62,28 +88,42 @@ async fn apply(context: &mut RunContext, args: &ApplyArgs, events: Events) -> Re
     context.resolve()?;
     context.attach_labs(true, &events)?;
     let Desired { plays, hosts } = context.resolve()?;
-    let hosts = context.hosts(hosts, &args.fleet.limit)?;
+    let hosts = context.hosts_of(hosts, &args.fleet.limit, &plays)?;
     let mut options = context.options(&args.fleet, events);
     options.lock_timeout = args.lock.lock_timeout;
     options.rollback = !args.no_rollback;
+    if !args.yes {
+        options.confirm = ask_on_terminal(&options);
+    }
     let mut observation = observe(hosts, true, &options).await;
+    observation.skip_unreachable(&plays);
     if !observation.failures.is_empty() {
         let failures = std::mem::take(&mut observation.failures);
         observation.close().await;
         return Err(unreachable(failures));
     }
     let plans = observation.plans();
+    let held = match saved {
+        Some(saved) => saved::check(saved, context, &args.fleet, &options, &plans, &plays),
+        None => Ok(()),
+    };
+    let held = held.and_then(|()| match args.yes || terminal {
+        true => Ok(()),
+        false => check_pauses(&plans, &plays),
+    });
     let refused = plans.iter().any(|plan| !plan.refusals.is_empty());
     let changes = plans.iter().any(|plan| !plan.is_empty());
-    if output.output == OutputFormat::Text && changes {
+    if output.output == OutputFormat::Text && changes && held.is_ok() {
         Progress::clear(&options.events).await;
         print(&context.redactor, &render_plans(&plans, output.verbose))?;
     }
     options.peers.extend(context.left(&observation));
-    let agreed = match (refused, changes && !args.yes) {
-        (true, _) => Err(super::plan::refused(&plans)),
-        (false, true) => confirm("Apply these changes?"),
-        (false, false) => Ok(()),
+    let ask = changes && !args.yes && saved.is_none();
+    let agreed = match (held, refused, ask) {
+        (Err(error), ..) => Err(error),
+        (Ok(()), true, _) => Err(super::plan::refused(&plans)),
+        (Ok(()), false, true) => confirm("Apply these changes?"),
+        (Ok(()), false, false) => Ok(()),
     };
     let outcomes = match agreed {
         Ok(()) => {
@@ -95,6 +135,50 @@ async fn apply(context: &mut RunContext, args: &ApplyArgs, events: Events) -> Re
     observation.close().await;
     let hosts = outcomes?;
     Ok(report(context, &options, hosts, started))
+}
+
+/// Refuses a run that would ask for a yes between two batches where nobody can give it.
+fn check_pauses(plans: &[HostPlan], plays: &[(Play, Vec<String>)]) -> Result<()> {
+    let changing = |play: &Play| {
+        let name = play.name.as_str();
+        let hosts = plans
+            .iter()
+            .filter(|plan| plan.of_play(name).next().is_some());
+        hosts.count()
+    };
+    let pausing = plays
+        .iter()
+        .find(|(play, _)| play.pace.pause == Some(Pause::Confirm) && changing(play) > 1);
+    match pausing {
+        None => Ok(()),
+        Some((play, _)) => {
+            let message = format!(
+                "play {} asks between its batches, and here is no terminal",
+                play.name
+            );
+            Err(Error::usage(message).hint("--yes goes on without asking; nothing was changed"))
+        }
+    }
+}
+
+/// Asks on the terminal whether a play that pauses shall go on. A thread of its own reads the
+/// answer, so that an interrupt ends the run also while nobody answers.
+fn ask_on_terminal(options: &RunOptions) -> Confirm {
+    let (events, interrupt) = (options.events.downgrade(), options.interrupt.clone());
+    Confirm::Ask(Arc::new(move |question| {
+        let (events, interrupt) = (events.upgrade(), interrupt.clone());
+        Box::pin(async move {
+            if let Some(events) = events {
+                Progress::clear(&events).await;
+            }
+            let (sender, answer) = tokio::sync::oneshot::channel();
+            std::thread::spawn(move || sender.send(confirm(&question).is_ok()));
+            tokio::select! {
+                answer = answer => answer.unwrap_or(false),
+                () = interrupt.comes() => false,
+            }
+        })
+    }))
 }
 
 /// What became of a run.
@@ -135,7 +219,9 @@ pub(super) fn finish(
 ) -> Result<ExitCode> {
     match output.output {
         OutputFormat::Json => print_json(&context.redactor, report)?,
-        OutputFormat::Text => print(&context.redactor, &render(report, &context.fleet))?,
+        OutputFormat::Text | OutputFormat::Html => {
+            print(&context.redactor, &render(report, &context.fleet))?
+        }
     }
     Ok(if report.succeeded {
         ExitCode::SUCCESS
@@ -148,7 +234,7 @@ fn render(report: &Report, fleet: &Fleet) -> String {
     let mut text = String::from("\n");
     for host in &report.hosts {
         let style = match host.outcome {
-            Outcome::Failed | Outcome::RolledBack | Outcome::Partly => RED,
+            Outcome::Failed | Outcome::RolledBack | Outcome::Partly | Outcome::Unreachable => RED,
             _ => GREEN,
         };
         let count = host.changed.len();
@@ -161,6 +247,10 @@ fn render(report: &Report, fleet: &Fleet) -> String {
             ),
             (Outcome::RolledBack, _) => format!(
                 "failed, and has what it had before: {}",
+                host.failure.as_deref().unwrap_or("")
+            ),
+            (Outcome::Unreachable, _) => format!(
+                "left out, it does not answer: {}",
                 host.failure.as_deref().unwrap_or("")
             ),
             (outcome, _) => outcome.word().to_owned(),

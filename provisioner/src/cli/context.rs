@@ -18,9 +18,10 @@ use crate::error::{Error, Result};
 use crate::fleet::{Fleet, Project};
 use crate::host::{Endpoint, Helpers, Host, LocalHost, SshAgent};
 use crate::inventory::Provider;
-use crate::plan::{Desired, HostDesired, resolve};
+use crate::plan::{Desired, HostDesired, Part, resolve};
+use crate::playbook::Play;
 use crate::report::{Event, Events, Progress, print};
-use crate::rollout::{Interrupt, Observation, RunOptions};
+use crate::rollout::{Confirm, Interrupt, Observation, RunOptions};
 use crate::secret::{Redactor, Secrets};
 
 /// How many hosts write down which hosts there are.
@@ -133,11 +134,25 @@ impl RunContext {
         desired: Vec<HostDesired>,
         limits: &[String],
     ) -> Result<Vec<(Box<dyn Host>, HostDesired)>> {
+        self.hosts_of(desired, limits, &[])
+    }
+
+    /// The same for a run that may change them, with those hosts that must attend: whose health
+    /// counts in a play, and that balance for one.
+    pub(super) fn hosts_of(
+        &self,
+        mut desired: Vec<HostDesired>,
+        limits: &[String],
+        plays: &[(Play, Vec<String>)],
+    ) -> Result<Vec<(Box<dyn Host>, HostDesired)>> {
         let names = self.fleet.limited(limits)?;
-        let desired: Vec<HostDesired> = desired
-            .into_iter()
-            .filter(|one| names.iter().any(|name| name == one.host.name()))
-            .collect();
+        let attending = self.attending(plays, &names);
+        for one in &mut desired {
+            if !names.iter().any(|name| name == one.host.name()) {
+                one.attend();
+            }
+        }
+        desired.retain(|one| one.part == Part::Changes || attending.contains(one.host.name()));
         let mut endpoints = Vec::new();
         for one in &desired {
             endpoints.push(Endpoint::of(&one.host, &self.secrets)?);
@@ -154,14 +169,29 @@ impl RunContext {
         Ok(hosts.zip(desired).collect())
     }
 
+    /// The hosts without whose part the plays of these hosts cannot be rolled out.
+    fn attending(&self, plays: &[(Play, Vec<String>)], names: &[String]) -> BTreeSet<String> {
+        let mut attending = BTreeSet::new();
+        let concerned = plays
+            .iter()
+            .filter(|(_, hosts)| hosts.iter().any(|host| names.contains(host)));
+        for (play, hosts) in concerned {
+            if play.pace.min_ready.is_some() {
+                attending.extend(hosts.iter().cloned());
+            }
+            if let Some(balancer) = &play.pace.balancer {
+                let hosts = self.fleet.group_hosts(&balancer.hosts.value);
+                attending.extend(hosts.map(|host| host.name().to_owned()));
+            }
+        }
+        attending
+    }
+
     /// All hosts without anything that they shall be: what they have is in their own manifests.
     pub(super) fn without_plays(&self) -> Vec<HostDesired> {
         let hosts = self.fleet.hosts.iter();
         hosts
-            .map(|host| HostDesired {
-                host: host.clone(),
-                plays: Vec::new(),
-            })
+            .map(|host| HostDesired::without_plays(host.clone()))
             .collect()
     }
 
@@ -172,10 +202,7 @@ impl RunContext {
             return Err(Error::configuration("this environment has no host"));
         };
         host.host.name = peer.name.parse().map_err(Error::host)?;
-        let desired = HostDesired {
-            host,
-            plays: Vec::new(),
-        };
+        let desired = HostDesired::without_plays(host);
         let helpers = Helpers::load()?;
         let reached: Box<dyn Host> = if endpoint.local {
             Box::new(LocalHost::new(endpoint, helpers))
@@ -202,6 +229,7 @@ impl RunContext {
             rollback: true,
             lock_timeout: Duration::ZERO,
             interrupt: Interrupt::default(),
+            confirm: Confirm::default(),
             events,
         }
     }

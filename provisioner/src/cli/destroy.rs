@@ -16,7 +16,6 @@ use super::context::RunContext;
 use super::plan::unreachable;
 use super::{FleetArgs, LockArgs};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::HostDesired;
 use crate::report::{BOLD, Event, Events, OutputFormat, Progress, RED, print, print_json, styled};
 use crate::rollout::{HostSession, Observation, RunOptions, observe};
 
@@ -86,16 +85,7 @@ async fn destroy(
     manner.check()?;
     context.attach_labs(false, &events)?;
     // What a host has is in its own manifest, so nothing of the playbook is needed here.
-    let desired = context
-        .fleet
-        .hosts
-        .iter()
-        .map(|host| HostDesired {
-            host: host.clone(),
-            plays: Vec::new(),
-        })
-        .collect();
-    let hosts = context.hosts(desired, &args.fleet.limit)?;
+    let hosts = context.hosts(context.without_plays(), &args.fleet.limit)?;
     let mut options = context.options(&args.fleet, events);
     options.lock_timeout = args.lock.lock_timeout;
     let mut observation = observe(hosts, true, &options).await;
@@ -301,8 +291,8 @@ pub(super) fn finish(
     let count: usize = removals.iter().map(|removal| removal.removed.len()).sum();
     match output {
         OutputFormat::Json => print_json(&context.redactor, &removals)?,
-        OutputFormat::Text if count == 0 => {}
-        OutputFormat::Text => {
+        OutputFormat::Text | OutputFormat::Html if count == 0 => {}
+        OutputFormat::Text | OutputFormat::Html => {
             print(&context.redactor, &format!("{count} removed or put back\n"))?;
         }
     }

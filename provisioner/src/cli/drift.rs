@@ -51,7 +51,7 @@ pub(super) async fn run(args: DriftArgs) -> Result<ExitCode> {
     let hosts = result.map_err(|error| context.redact(error))?;
     match args.output() {
         OutputFormat::Json => print_json(&context.redactor, &hosts)?,
-        OutputFormat::Text => {
+        OutputFormat::Text | OutputFormat::Html => {
             let text = render(&hosts, args.fleet.output.verbose);
             print(&context.redactor, &text)?;
         }

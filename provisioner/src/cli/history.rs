@@ -69,7 +69,7 @@ pub(super) async fn run(args: HistoryArgs) -> Result<ExitCode> {
     let entries = result.map_err(|error| context.redact(error))?;
     match args.output() {
         OutputFormat::Json => print_json(&context.redactor, &entries)?,
-        OutputFormat::Text => {
+        OutputFormat::Text | OutputFormat::Html => {
             let text = render(&entries, args.fleet.output.verbose);
             print(&context.redactor, &text)?;
         }

@@ -122,7 +122,9 @@ pub(super) fn run(command: LabCommand) -> Result<ExitCode> {
             let state = state_of(&settings)?;
             match args.output.output {
                 OutputFormat::Json => print_json(&Redactor::default(), &state)?,
-                OutputFormat::Text => print(&Redactor::default(), &listing(&state))?,
+                OutputFormat::Text | OutputFormat::Html => {
+                    print(&Redactor::default(), &listing(&state))?
+                }
             }
         }
         LabCommand::Ssh(args) => {

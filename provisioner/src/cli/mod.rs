@@ -17,6 +17,7 @@ mod man;
 mod plan;
 mod retire;
 mod rollback;
+mod saved;
 mod schema;
 mod secret;
 mod status;
@@ -29,7 +30,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Result};
 use crate::fleet::Override;
@@ -129,7 +131,7 @@ struct FleetArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct OutputArgs {
     /// How the result is printed
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "OUTPUT", default_value = "text", value_parser = text_or_json())]
     pub(crate) output: OutputFormat,
     /// Show every step and every line
     #[arg(long, short)]
@@ -150,6 +152,14 @@ struct LockArgs {
     /// How long to wait for another run to leave a host, for instance 5m
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
     lock_timeout: Duration,
+}
+
+/// How every command but `plan` prints.
+fn text_or_json() -> impl TypedValueParser<Value = OutputFormat> {
+    let formats = [OutputFormat::Text, OutputFormat::Json];
+    let words = formats.iter().filter_map(ValueEnum::to_possible_value);
+    PossibleValuesParser::new(words)
+        .map(|word| OutputFormat::from_str(&word, false).unwrap_or_default())
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -67,7 +67,7 @@ async fn rollback(context: &mut RunContext, args: &RollbackArgs, events: Events)
     }
     context.attach_labs(false, &events)?;
     let Desired { plays, hosts } = context.resolve()?;
-    let hosts = context.hosts(hosts, &args.fleet.limit)?;
+    let hosts = context.hosts_of(hosts, &args.fleet.limit, &plays)?;
     let mut options = context.options(&args.fleet, events);
     options.lock_timeout = args.lock.lock_timeout;
     let mut observation = observe(hosts, true, &options).await;

@@ -66,7 +66,7 @@ pub(super) async fn run(args: StatusArgs) -> Result<ExitCode> {
     let statuses = result.map_err(|error| context.redact(error))?;
     match args.fleet.output.output {
         OutputFormat::Json => print_json(&context.redactor, &statuses)?,
-        OutputFormat::Text => print(&context.redactor, &render(&statuses))?,
+        OutputFormat::Text | OutputFormat::Html => print(&context.redactor, &render(&statuses))?,
     }
     let well = statuses
         .iter()

@@ -40,6 +40,7 @@ pub fn dotted_keys(settings: &Value) -> Vec<String> {
 /// One `--set KEY.KEY=VALUE`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {
+    text: String,
     path: Vec<String>,
     value: Value,
 }
@@ -54,6 +55,12 @@ impl Override {
             .iter()
             .try_fold(settings, |value, key| value.get(key));
         found.is_some()
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// The dotted key.
@@ -84,6 +91,7 @@ impl FromStr for Override {
             return Err(format!("`{key}` is no dotted key"));
         }
         Ok(Self {
+            text: text.to_owned(),
             path,
             value: parse_value(value),
         })

@@ -52,6 +52,9 @@ pub struct HostNode {
     pub ports: BTreeSet<u16>,
     /// Where its volumes are mounted.
     pub volumes: Vec<String>,
+    /// It is drawn as one that a plan changes.
+    #[serde(skip)]
+    pub changes: bool,
 }
 
 /// One group sends to another.
@@ -129,6 +132,7 @@ impl Graph {
                             .values()
                             .map(|(one, _)| one.mount.clone())
                             .collect(),
+                        changes: false,
                     })
                     .collect(),
             })
@@ -151,6 +155,13 @@ impl Graph {
             groups,
             paths,
             entries,
+        }
+    }
+
+    /// Has these hosts be drawn as ones that a plan changes.
+    pub fn mark(&mut self, hosts: &BTreeSet<&str>) {
+        for host in self.groups.iter_mut().flat_map(|group| &mut group.hosts) {
+            host.changes = hosts.contains(host.name.as_str());
         }
     }
 

@@ -27,11 +27,11 @@ const PROGRAMS_HEIGHT: i64 = 56;
 
 const STYLE: &str = "\
 .page{fill:#fff}.group{fill:#f4f6fa;stroke:#c9d1de}.host{fill:#fff;stroke:#d8deea}
-.programs{fill:#e8f1ff;stroke:#8db4ee}text{font-family:system-ui,-apple-system,'Segoe UI',sans-serif;fill:#1c2330}
+.changes{stroke:#c98a12;stroke-width:2.5}.programs{fill:#e8f1ff;stroke:#8db4ee}text{font-family:system-ui,-apple-system,'Segoe UI',sans-serif;fill:#1c2330}
 .title{font-size:20px;font-weight:600}.name{font-size:14px;font-weight:600}.host-name{font-size:13px;font-weight:600}
 .detail{font-size:12px;fill:#5a6577}.path{fill:none;stroke:#4a74c9;stroke-width:2}.head{fill:#4a74c9}
 .ports{font-size:12px;font-weight:600;fill:#2f57a8;stroke:#fff;stroke-width:5px;paint-order:stroke;stroke-linejoin:round}
-@media (prefers-color-scheme:dark){.page{fill:#14181f}.group{fill:#1c222c;stroke:#39424f}.host{fill:#232b37;stroke:#39424f}
+@media (prefers-color-scheme:dark){.page{fill:#14181f}.group{fill:#1c222c;stroke:#39424f}.host{fill:#232b37;stroke:#39424f}.changes{stroke:#e0ab45}
 .programs{fill:#1d2c45;stroke:#40639b}text{fill:#e6eaf1}.detail{fill:#9aa6b8}.path{stroke:#7ea4ef}.head{fill:#7ea4ef}
 .ports{fill:#a9c3f7;stroke:#14181f}}";
 
@@ -199,7 +199,8 @@ fn draw_group(svg: &mut String, group: &GroupNode, place: Place) {
         let height = host_height(host);
         let _ = writeln!(
             svg,
-            "<rect class=\"host\" x=\"{}\" y=\"{top}\" width=\"{}\" height=\"{height}\" rx=\"6\"/>",
+            "<rect class=\"host{}\" x=\"{}\" y=\"{top}\" width=\"{}\" height=\"{height}\" rx=\"6\"/>",
+            if host.changes { " changes" } else { "" },
             x + 8,
             width - 16
         );

@@ -18,6 +18,7 @@ fn graph() -> Graph {
                     .then(|| "/mnt/data".to_owned())
                     .into_iter()
                     .collect(),
+                changes: false,
             })
             .collect(),
     };

@@ -11,8 +11,8 @@ use provision_protocol::PROTOCOL_VERSION;
 use provision_protocol::fact::{Fact, Query};
 use provision_protocol::frame;
 use provision_protocol::message::{
-    Chunk, Commit, Committed, FromHost, Hello, Lock, Observe, Perform, Performed, Probe, Probed,
-    Progress, Retire, Stage, Staged, ToHost, Unstage, from_host, to_host,
+    Balance, Balanced, Chunk, Commit, Committed, FromHost, Hello, Lock, Observe, Perform,
+    Performed, Probe, Probed, Progress, Retire, Stage, Staged, ToHost, Unstage, from_host, to_host,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 
@@ -273,6 +273,20 @@ impl Conversation {
     async fn probed(&mut self, within: Duration) -> Result<Probed> {
         match self.receive(within).await? {
             from_host::Body::Probed(probed) => Ok(probed),
+            from_host::Body::Refused(refused) => Err(self.refused(&refused.message)),
+            _ => Err(self.out_of_order()),
+        }
+    }
+
+    /// Has the balancer on the host leave a server out, or use it again.
+    ///
+    /// # Errors
+    /// The connection ends, or the balancer cannot be talked to.
+    pub async fn balance(&mut self, balance: Balance) -> Result<Balanced> {
+        let within = Duration::from_millis(balance.within_millis) + PROMPT_TIMEOUT;
+        self.send(to_host::Body::Balance(balance)).await?;
+        match self.receive(within).await? {
+            from_host::Body::Balanced(balanced) => Ok(balanced),
             from_host::Body::Refused(refused) => Err(self.refused(&refused.message)),
             _ => Err(self.out_of_order()),
         }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::conversation::Transport;
 use super::launch::script;
 use super::{BoxFuture, Conversation, Endpoint, Helpers, Host};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How long the handshake may take beside the connection itself.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -174,7 +174,11 @@ impl SshHost {
                 ),
             )
         };
-        Error::host(format!("{at} {what}"))
+        let kind = match what {
+            "cannot be reached" => ErrorKind::Unreachable,
+            _ => ErrorKind::Host,
+        };
+        Error::new(kind, format!("{at} {what}"))
             .caused_by(last_words(words))
             .hint(hint)
     }

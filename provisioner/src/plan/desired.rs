@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::document::{Diagnostics, Location, Name, suggestion};
 use crate::error::Result;
 use crate::fleet::{Fleet, FleetHost, Project};
-use crate::playbook::{Health, Play, Playbook};
+use crate::playbook::{Balancer, CanaryHosts, Health, Play, Playbook};
 use crate::resource::{Artifacts, HostContext, Resource};
 use crate::secret::{Redactor, Secrets};
 use crate::template::Templates;
@@ -34,6 +34,20 @@ pub struct HostDesired {
     pub host: FleetHost,
     /// Its plays, in order.
     pub plays: Vec<PlayDesired>,
+    /// What it has to do with the run.
+    pub part: Part,
+    /// The balancer that runs on it, and that plays have leave hosts out.
+    pub balancer: Option<Balancer>,
+}
+
+/// What a host has to do with a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// It is brought to what it shall be.
+    #[default]
+    Changes,
+    /// Nothing of it is changed: it is asked for its health, or its balancer leaves hosts out.
+    Attends,
 }
 
 /// What one play asks of one host.
@@ -48,6 +62,25 @@ pub struct PlayDesired {
 }
 
 impl HostDesired {
+    /// A host of which nothing is asked: what it has is in its own manifest.
+    #[must_use]
+    pub const fn without_plays(host: FleetHost) -> Self {
+        Self {
+            host,
+            plays: Vec::new(),
+            part: Part::Changes,
+            balancer: None,
+        }
+    }
+
+    /// The same host where it only attends: its health is asked for, and nothing else.
+    pub fn attend(&mut self) {
+        self.part = Part::Attends;
+        for play in &mut self.plays {
+            play.resources.clear();
+        }
+    }
+
     /// All queries of all resources, in order.
     #[must_use]
     pub fn queries(&self) -> Vec<Query> {
@@ -110,11 +143,7 @@ pub fn resolve(
         let plays: Vec<&Play> = playbook
             .plays
             .iter()
-            .filter(|play| {
-                host.groups
-                    .iter()
-                    .any(|group| group.as_str() == play.hosts.value)
-            })
+            .filter(|play| is_in(host, &play.hosts.value))
             .collect();
         let debts = collect_debts(&plays, diagnostics);
         check_paths(&plays, host, diagnostics);
@@ -129,7 +158,9 @@ pub fn resolve(
             debts: &debts,
             diagnostics,
         };
-        hosts.push(resolve_host(&plays, &context));
+        let mut desired = resolve_host(&plays, &context);
+        desired.balancer = balancer_of(&playbook, host);
+        hosts.push(desired);
     }
     let plays = playbook
         .plays
@@ -173,9 +204,24 @@ fn resolve_host(plays_of_host: &[&Play], context: &HostContext<'_>) -> HostDesir
         });
     }
     HostDesired {
-        host: context.host.clone(),
         plays,
+        ..HostDesired::without_plays(context.host.clone())
     }
+}
+
+fn is_in(host: &FleetHost, group: &str) -> bool {
+    host.groups.iter().any(|name| name.as_str() == group)
+}
+
+fn balancer_of(playbook: &Playbook, host: &FleetHost) -> Option<Balancer> {
+    let balancers = playbook
+        .plays
+        .iter()
+        .filter_map(|play| play.pace.balancer.as_ref());
+    balancers
+        .into_iter()
+        .find(|balancer| is_in(host, &balancer.hosts.value))
+        .cloned()
 }
 
 fn check_groups(playbook: &Playbook, fleet: &Fleet, diagnostics: &Diagnostics) {
@@ -191,6 +237,41 @@ fn check_groups(playbook: &Playbook, fleet: &Fleet, diagnostics: &Diagnostics) {
             );
             let hint = suggestion(&play.hosts.value, fleet.groups.keys().map(Name::as_str));
             diagnostics.error(play.hosts.location.clone(), message, hint);
+        }
+        check_pace(play, fleet, diagnostics);
+    }
+}
+
+/// What a play says of its rollout names groups and hosts as well.
+fn check_pace(play: &Play, fleet: &Fleet, diagnostics: &Diagnostics) {
+    if let Some(balancer) = &play.pace.balancer {
+        let group = &balancer.hosts;
+        let mut groups = fleet.groups.keys().map(Name::as_str);
+        if !groups.any(|name| name == group.value) {
+            let message = format!(
+                "play `{}` has the group `{}` balance, which no inventory has",
+                play.name, group.value
+            );
+            let hint = suggestion(&group.value, fleet.groups.keys().map(Name::as_str));
+            diagnostics.error(group.location.clone(), message, hint);
+        }
+    }
+    let canary = play.pace.canary.as_ref().map(|canary| &canary.hosts);
+    let Some(CanaryHosts::Named(names)) = canary else {
+        return;
+    };
+    let members: Vec<&str> = fleet
+        .group_hosts(&play.hosts.value)
+        .map(FleetHost::name)
+        .collect();
+    for name in names {
+        if !members.contains(&name.value.as_str()) {
+            let message = format!(
+                "`{}` is no host of group `{}`",
+                name.value, play.hosts.value
+            );
+            let hint = suggestion(&name.value, members.iter().copied());
+            diagnostics.error(name.location.clone(), message, hint);
         }
     }
 }

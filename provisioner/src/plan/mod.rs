@@ -6,11 +6,12 @@
 mod desired;
 pub mod drift;
 pub mod removal;
+pub mod saved;
 #[cfg(test)]
 mod tests;
 pub mod undo;
 
-pub use desired::{Desired, HostDesired, PlayDesired, resolve};
+pub use desired::{Desired, HostDesired, Part, PlayDesired, resolve};
 
 use std::collections::BTreeSet;
 

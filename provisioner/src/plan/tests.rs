@@ -262,12 +262,12 @@ fn a_rollback_is_shown_with_the_lines_that_differ_and_guards_what_was_seen() {
 fn desired(resources: &[&str]) -> HostDesired {
     let resource = |text: &&str| fixtures::resource(text, &Redactor::default()).unwrap();
     HostDesired {
-        host: fixtures::fleet(&Diagnostics::default()).hosts.remove(0),
         plays: vec![PlayDesired {
             play: "app".parse().unwrap(),
             resources: resources.iter().map(resource).collect(),
             health: Vec::new(),
         }],
+        ..HostDesired::without_plays(fixtures::fleet(&Diagnostics::default()).hosts.remove(0))
     }
 }
 

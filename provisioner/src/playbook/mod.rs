@@ -5,8 +5,10 @@
 //! for a host. Invariant: a playbook has no conditions and no loops; what differs between hosts is
 //! in their variables.
 
+mod pace;
 mod play;
 
+pub use pace::{Balancer, Canary, CanaryHosts, Order, Pace, Pause, Unreachable};
 pub use play::{BatchSize, Health, PlannedResource, Play};
 
 use std::collections::BTreeSet;

@@ -2,8 +2,10 @@
 //!
 //! Goes in: a `[[play]]` table. Comes out: a [`Play`]. Invariant: a batch has at least one host.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::pace::Pace;
 use crate::document::{self, Entry, Location, Name, Section, Source, suggestion};
 use crate::plan::removal::REMOVAL;
 use crate::resource::{KINDS, Spec};
@@ -22,6 +24,8 @@ pub struct Play {
     pub serial: Vec<BatchSize>,
     /// How many hosts may fail before it stops.
     pub max_fail: usize,
+    /// How carefully it is rolled out beside that.
+    pub pace: Pace,
     /// What must be healthy on a host before the next batch is begun.
     pub health: Vec<Health>,
     /// What its hosts shall be, in order.
@@ -68,6 +72,15 @@ impl BatchSize {
     }
 }
 
+impl std::fmt::Display for BatchSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Hosts(count) => write!(f, "{count}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
 impl Play {
     pub(super) fn parse(section: Section<'_>) -> Option<Self> {
         let hosts = section.require_string("hosts");
@@ -76,6 +89,7 @@ impl Play {
         let max_fail = section
             .integer("max_fail", 0..=1_000_000)
             .map_or(0, |entry| entry.value);
+        let pace = Pace::parse(&section);
         let mut health: Vec<Health> = if section.is_table("health") {
             section
                 .section("health")
@@ -109,6 +123,7 @@ impl Play {
             hosts,
             serial,
             max_fail: usize::try_from(max_fail).unwrap_or(0),
+            pace,
             health,
             resources,
             location,
@@ -127,57 +142,72 @@ impl Play {
             },
             serial: vec![BatchSize::Hosts(1), BatchSize::Percent(100)],
             max_fail: 0,
+            pace: Pace::default(),
             health: Vec::new(),
             resources: Vec::new(),
             location,
         }
     }
 
-    /// The hosts in batches, in order.
+    /// Each key that says how carefully it is rolled out, in words; what is not said is left out.
     #[must_use]
-    pub fn batches<T: Clone>(&self, hosts: &[T]) -> Vec<Vec<T>> {
-        let mut batches = Vec::new();
-        let mut rest = hosts;
-        let mut sizes = self.serial.iter();
-        let mut size = hosts.len().max(1);
-        while !rest.is_empty() {
-            if let Some(next) = sizes.next() {
-                size = next.of(hosts.len());
-            }
-            let (batch, tail) = rest.split_at(size.min(rest.len()));
-            batches.push(batch.to_vec());
-            rest = tail;
-        }
-        batches
+    pub fn manner(&self) -> BTreeMap<String, String> {
+        let mut words = self.pace.words();
+        let sizes: Vec<String> = self.serial.iter().map(ToString::to_string).collect();
+        words.push(("serial", (!sizes.is_empty()).then(|| sizes.join(", "))));
+        words.push(("max_fail", Some(self.max_fail.to_string())));
+        let health: Vec<String> = self
+            .health
+            .iter()
+            .map(|health| {
+                let within = humantime::format_duration(health.within);
+                format!("{} within {within}", health.target)
+            })
+            .collect();
+        words.push(("health", (!health.is_empty()).then(|| health.join(", "))));
+        let said = words.into_iter();
+        said.filter_map(|(key, words)| Some((key.to_owned(), words?)))
+            .collect()
+    }
+
+    /// How many of `count` hosts are in a batch, by the number of batches before it.
+    #[must_use]
+    pub fn batch_size(&self, batches_before: usize, count: usize) -> usize {
+        let size = self.serial.get(batches_before).or(self.serial.last());
+        size.map_or(count.max(1), |size| size.of(count))
     }
 }
 
 fn parse_serial(section: &Section<'_>) -> Vec<BatchSize> {
-    let mut sizes = Vec::new();
-    for entry in section.scalars("serial") {
-        let size = match entry.value.strip_suffix('%') {
-            Some(percent) => percent
-                .parse()
-                .ok()
-                .filter(|percent| (1..=100).contains(percent))
-                .map(BatchSize::Percent),
-            None => entry
-                .value
-                .parse()
-                .ok()
-                .filter(|count| *count > 0)
-                .map(BatchSize::Hosts),
-        };
-        match size {
-            Some(size) => sizes.push(size),
-            None => section.error_at(
-                &entry.location,
-                format!("`{}` is no size of a batch", entry.value),
-                Some("a number of hosts, or a share such as \"50%\"".to_owned()),
-            ),
-        }
+    let entries = section.scalars("serial");
+    let sizes = entries
+        .iter()
+        .filter_map(|entry| parse_size(section, entry));
+    sizes.collect()
+}
+
+pub(super) fn parse_size(section: &Section<'_>, entry: &Entry<String>) -> Option<BatchSize> {
+    let size = match entry.value.strip_suffix('%') {
+        Some(percent) => percent
+            .parse()
+            .ok()
+            .filter(|percent| (1..=100).contains(percent))
+            .map(BatchSize::Percent),
+        None => entry
+            .value
+            .parse()
+            .ok()
+            .filter(|count| *count > 0)
+            .map(BatchSize::Hosts),
+    };
+    if size.is_none() {
+        section.error_at(
+            &entry.location,
+            format!("`{}` is no number of hosts", entry.value),
+            Some("a number above 0, or a share such as \"50%\"".to_owned()),
+        );
     }
-    sizes
+    size
 }
 
 fn parse_health(section: Section<'_>) -> Option<Health> {
@@ -276,6 +306,7 @@ mod tests {
             },
             serial,
             max_fail: 0,
+            pace: Pace::default(),
             health: Vec::new(),
             resources: Vec::new(),
             location: crate::document::Source::new(String::new(), String::new()).locate(0..0),
@@ -284,13 +315,14 @@ mod tests {
 
     #[test]
     fn batches_grow_and_the_last_size_repeats() {
-        let hosts: Vec<usize> = (0..7).collect();
         let sizes = |serial| {
-            play(serial)
-                .batches(&hosts)
-                .iter()
-                .map(Vec::len)
-                .collect::<Vec<_>>()
+            let play = play(serial);
+            let (mut left, mut sizes) = (7, Vec::new());
+            while left > 0 {
+                sizes.push(play.batch_size(sizes.len(), 7).min(left));
+                left -= sizes.last().unwrap();
+            }
+            sizes
         };
         assert_eq!(sizes(vec![]), [7]);
         assert_eq!(sizes(vec![BatchSize::Hosts(1)]), [1; 7]);

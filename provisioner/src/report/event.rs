@@ -99,6 +99,8 @@ pub enum Outcome {
     RolledBack,
     /// The run stopped before its turn; it is as it was.
     NotReached,
+    /// It did not answer and was left out; it is as it was.
+    Unreachable,
 }
 
 impl Outcome {
@@ -112,6 +114,7 @@ impl Outcome {
             Self::Failed => "failed",
             Self::RolledBack => "rolled back",
             Self::NotReached => "not reached",
+            Self::Unreachable => "does not answer",
         }
     }
 }

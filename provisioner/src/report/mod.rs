@@ -4,11 +4,13 @@
 //! error, results on the standard output. Invariant: everything passes the [`Redactor`] first.
 
 mod event;
+mod html;
 mod plan;
 mod progress;
 mod table;
 
 pub use event::{Event, Events, HostOutcome, Outcome, Report};
+pub use html::{Page, render_page};
 pub(crate) use plan::render_details;
 pub use plan::render_plans;
 pub use progress::Progress;
@@ -29,6 +31,8 @@ pub enum OutputFormat {
     Text,
     /// One JSON document on the standard output.
     Json,
+    /// One page that needs neither other files nor a script, of `plan` alone.
+    Html,
 }
 
 pub(crate) const GREEN: Style = AnsiColor::Green.on_default();

@@ -1,19 +1,20 @@
-//! Play by play, batch by batch.
+//! All plays, one after the other.
 //!
 //! Goes in: an [`Observation`]. Comes out: what became of every host. Invariant: when any host
-//! refuses what it was given, no host was changed; when more hosts fail than a play allows, the
-//! hosts after them stay as they were.
+//! refuses what it was given, or the pace of a play cannot hold, no host was changed.
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use provision_protocol::generation::Ending;
 
 use super::RunOptions;
+use super::check_pace;
 use super::observe::Observation;
+use super::play::run_play;
 use super::session::HostSession;
 use crate::error::{Error, Result};
 use crate::playbook::Play;
-use crate::report::{Event, HostOutcome, Outcome};
+use crate::report::{HostOutcome, Outcome};
 
 /// Carries all plans out.
 ///
@@ -24,6 +25,7 @@ pub async fn apply(
     plays: &[(Play, Vec<String>)],
     options: &RunOptions,
 ) -> Result<Vec<HostOutcome>> {
+    check_pace(observation, plays)?;
     let prepared = prepare(&mut observation.sessions, options).await;
     if prepared.is_ok() {
         run_plays(&mut observation.sessions, plays, options).await;
@@ -41,7 +43,17 @@ pub async fn apply(
         })
         .await;
     prepared?;
-    Ok(observation.sessions.iter().map(outcome).collect())
+    let changing = observation.sessions.iter().filter(|one| !one.attends());
+    let skipped = observation.skipped.iter();
+    let skipped = skipped.map(|(host, error)| HostOutcome {
+        host: host.clone(),
+        outcome: Outcome::Unreachable,
+        changed: Vec::new(),
+        failure: Some(words(host, error)),
+        generation: None,
+        stays: Vec::new(),
+    });
+    Ok(changing.map(outcome).chain(skipped).collect())
 }
 
 async fn run_plays(
@@ -77,7 +89,7 @@ async fn close_generations(sessions: &mut [HostSession], options: &RunOptions) {
         let keeps = options.keepers.contains(session.name())
             && !session.manifest.is_empty()
             && session.peers != *peers;
-        session.failure.is_none() && (news || keeps)
+        !session.attends() && session.failure.is_none() && (news || keeps)
     });
     stream::iter(closing)
         .for_each_concurrent(options.forks.max(1), |session| async {
@@ -145,91 +157,8 @@ fn without_name<'a>(host: &str, message: &'a str) -> &'a str {
         .unwrap_or(message)
 }
 
-/// Runs one play; `false` when more hosts failed than it allows.
-async fn run_play(
-    sessions: &mut [HostSession],
-    play: &Play,
-    hosts: &[String],
-    options: &RunOptions,
-) -> bool {
-    let asks_for_changes = |name: &&String| {
-        sessions
-            .iter()
-            .any(|session| session.name() == name.as_str() && session.asks(play))
-    };
-    let (changing, settled): (Vec<&String>, Vec<&String>) =
-        hosts.iter().partition(asks_for_changes);
-    // A host that needs no change must be well before others are touched: what an earlier run
-    // broke must not be spread.
-    let batches = std::iter::once(settled).chain(play.batches(&changing));
-    let mut failed = 0;
-    for batch in batches {
-        if options.interrupt.has_come() {
-            return false;
-        }
-        let members = sessions.iter_mut().filter(|session| {
-            session.failure.is_none() && batch.iter().any(|name| *name == session.name())
-        });
-        failed += stream::iter(members)
-            .map(|session| run_host(session, play, options))
-            .buffer_unordered(options.forks.max(1))
-            .filter(|succeeded| std::future::ready(!succeeded))
-            .count()
-            .await;
-        if failed > play.max_fail {
-            let noun = if failed == 1 { "host" } else { "hosts" };
-            let text = format!(
-                "play {} stops: {failed} {noun} failed, it allows {}",
-                play.name, play.max_fail
-            );
-            let _ = options.events.send(Event::Note(text));
-            return false;
-        }
-    }
-    true
-}
-
-async fn run_host(session: &mut HostSession, play: &Play, options: &RunOptions) -> bool {
-    let changes = session.asks(play);
-    let result = session.run_play(play, options).await;
-    let (succeeded, text) = match result {
-        Ok(()) if !changes => return true,
-        Ok(()) => (true, format!("play {} done", play.name)),
-        Err(error) => {
-            let text = words(session.name(), &error);
-            let text = fail(session, text, options).await;
-            (false, text)
-        }
-    };
-    let host = session.name().to_owned();
-    let _ = options.events.send(Event::Finished {
-        host,
-        succeeded,
-        text,
-    });
-    succeeded
-}
-
-/// A host failed: it goes back to what it had, unless somebody ended the run or asked to be left
-/// with what there is.
-async fn fail(session: &mut HostSession, text: String, options: &RunOptions) -> String {
-    let mut text = text;
-    session.failure = Some(text.clone());
-    if options.interrupt.has_come() {
-        session.failure = Some("interrupted after the step in hand".to_owned());
-    } else if options.rollback {
-        let first_line = text.lines().next().unwrap_or_default().to_owned();
-        if let Err(error) = session.go_back(&first_line, options).await {
-            text.push_str("\n  not rolled back: ");
-            text.push_str(&words(session.name(), &error));
-            session.failure = Some(text.clone());
-        }
-    }
-    text
-}
-
 /// An error in words, for whoever has just read the host's name.
-fn words(host: &str, error: &Error) -> String {
+pub(super) fn words(host: &str, error: &Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     without_name(host, text).to_owned()

@@ -5,14 +5,20 @@
 //! can; a host is not begun before the hosts of the batch before it are healthy.
 
 mod apply;
+mod balancer;
+mod batch;
+mod confirm;
 mod interrupt;
 mod observe;
+mod play;
 mod recover;
 mod session;
 #[cfg(test)]
 mod tests;
 
 pub use apply::apply;
+pub use batch::check_pace;
+pub use confirm::Confirm;
 pub use interrupt::Interrupt;
 pub use observe::{Observation, observe};
 pub use session::HostSession;
@@ -44,6 +50,8 @@ pub struct RunOptions {
     pub rollback: bool,
     /// How long a host's lock is waited for.
     pub lock_timeout: Duration,
+    /// Who says that a play shall go on, where it pauses for that.
+    pub confirm: Confirm,
     /// Whether somebody wants the run to end.
     pub interrupt: Interrupt,
     /// Takes secrets out of what hosts write down.

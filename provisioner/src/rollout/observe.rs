@@ -3,17 +3,20 @@
 //! Goes in: hosts and what they shall be. Comes out: an [`Observation`]: sessions with their
 //! plans. Invariant: nothing on a host changes but the lock that an apply takes.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use provision_protocol::fact::{Fact, Query, fact_kind, query};
 
 use super::RunOptions;
 use super::recover::{read_remembered, remembered};
 use super::session::HostSession;
-use crate::error::{Error, Result};
-use crate::host::Host;
-use crate::plan::{HostDesired, HostPlan, PlayResources, decide, removal};
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::{Conversation, Host};
+use crate::plan::{HostDesired, HostPlan, Part, PlayResources, decide, removal};
+use crate::playbook::{Balancer, Play, Unreachable};
 use crate::report::Event;
 
 /// How often a lock is tried that another run holds.
@@ -26,16 +29,44 @@ pub struct Observation {
     pub sessions: Vec<HostSession>,
     /// Hosts that did not, each with its error.
     pub failures: Vec<(String, Error)>,
+    /// Hosts that did not and only had to attend.
+    pub absent: Vec<Absent>,
+    /// Hosts that were left out because they did not answer.
+    pub skipped: Vec<(String, Error)>,
+}
+
+/// A host that had to attend and does not answer.
+#[derive(Debug)]
+pub struct Absent {
+    /// Its name.
+    pub host: String,
+    /// The balancer that runs on it.
+    pub balancer: Option<Balancer>,
+    /// Why it does not.
+    pub error: Error,
 }
 
 impl Observation {
     /// The plans of all hosts that answered.
     #[must_use]
     pub fn plans(&self) -> Vec<HostPlan> {
-        self.sessions
-            .iter()
-            .map(|session| session.plan.clone())
-            .collect()
+        let changing = self.sessions.iter().filter(|session| !session.attends());
+        changing.map(|session| session.plan.clone()).collect()
+    }
+
+    /// Leaves hosts out that do not answer, where all of their plays say so.
+    pub fn skip_unreachable(&mut self, plays: &[(Play, Vec<String>)]) {
+        let skips = |name: &String| {
+            let mut of_host = plays.iter().filter(|(_, hosts)| hosts.contains(name));
+            let skips = |(play, _): &(Play, _)| play.pace.unreachable == Unreachable::Skip;
+            of_host.clone().next().is_some() && of_host.all(skips)
+        };
+        let all = std::mem::take(&mut self.failures);
+        let (skipped, failures) = all
+            .into_iter()
+            .partition(|(name, error)| error.kind == ErrorKind::Unreachable && skips(name));
+        self.skipped = skipped;
+        self.failures = failures;
     }
 
     /// Ends all conversations.
@@ -46,6 +77,9 @@ impl Observation {
     }
 }
 
+/// What a host has to do with the run.
+type Role = (Part, Option<Balancer>);
+
 /// Asks all hosts. With `lock`, each host's lock is taken in the same turn.
 pub async fn observe(
     hosts: Vec<(Box<dyn Host>, HostDesired)>,
@@ -55,24 +89,35 @@ pub async fn observe(
     let mut observation = Observation {
         sessions: Vec::new(),
         failures: Vec::new(),
+        absent: Vec::new(),
+        skipped: Vec::new(),
     };
-    let mut results: Vec<(usize, String, Result<HostSession>)> =
+    let mut results: Vec<(usize, String, Role, Result<HostSession>)> =
         stream::iter(hosts.into_iter().enumerate())
             .map(|(index, (host, desired))| async move {
                 let name = host.name().to_owned();
+                let role = (desired.part, desired.balancer.clone());
                 (
                     index,
                     name,
+                    role,
                     observe_host(host.as_ref(), desired, lock, options).await,
                 )
             })
             .buffer_unordered(options.forks.max(1))
             .collect()
             .await;
-    results.sort_by_key(|(index, _, _)| *index);
-    for (_, name, result) in results {
+    results.sort_by_key(|(index, ..)| *index);
+    for (_, name, (part, balancer), result) in results {
         match result {
             Ok(session) => observation.sessions.push(session),
+            Err(error) if part == Part::Attends && error.kind == ErrorKind::Unreachable => {
+                observation.absent.push(Absent {
+                    host: name,
+                    balancer,
+                    error,
+                });
+            }
             Err(error) => observation.failures.push((name, error)),
         }
     }
@@ -100,6 +145,7 @@ async fn observe_host(
     let own = queries.len();
     let peers = options.keepers.contains(host.name());
     queries.extend(remembered(options, peers, 0));
+    queries.extend(ask_taken_out(&desired));
     let targets: Vec<&str> = desired
         .health()
         .map(|health| health.target.as_str())
@@ -121,23 +167,51 @@ async fn observe_host(
             observed => break observed?,
         }
     };
-    let (manifest, generations) = read_remembered(host.name(), facts.split_off(own))?;
-    let plays: Vec<PlayResources<'_>> = desired
-        .plays
-        .iter()
-        .map(|play| (play.play.as_str(), play.resources.as_slice()))
-        .collect();
-    let mut plan = decide(host.name(), &plays, &facts, conversation.hello());
+    let mut answers = facts.split_off(own);
+    let taken_out = match &desired.balancer {
+        Some(_) => read_taken_out(answers.pop()),
+        None => BTreeSet::new(),
+    };
+    let (manifest, generations) = read_remembered(host.name(), answers)?;
+    let mut plan = first_plan(&desired, &facts, &conversation);
     let left = removal::left(&manifest, &desired);
-    if !left.is_empty() && !desired.plays.is_empty() {
+    let changes = desired.part == Part::Changes && !desired.plays.is_empty();
+    if !left.is_empty() && changes {
         let facts = conversation.ask(removal::queries(&left)).await?;
         let (changes, stays) = removal::removals(&left, &facts, &desired);
         plan.changes.extend(changes);
         plan.stays = stays;
     }
     let mut session = HostSession::new(conversation, desired, plan, health);
+    session.taken_out = taken_out;
     session.manifest = manifest;
     session.open = generations.generations.into_iter().next_back();
     session.peers = generations.peers;
     Ok(session)
+}
+
+fn first_plan(desired: &HostDesired, facts: &[Fact], conversation: &Conversation) -> HostPlan {
+    let plays: Vec<PlayResources<'_>> = desired
+        .plays
+        .iter()
+        .map(|play| (play.play.as_str(), play.resources.as_slice()))
+        .collect();
+    decide(conversation.name(), &plays, facts, conversation.hello())
+}
+
+/// Asks which servers the balancer on the host leaves out, where there is one.
+fn ask_taken_out(desired: &HostDesired) -> Option<Query> {
+    let state_file = desired.balancer.as_ref()?.state_file.clone();
+    Some(Query {
+        kind: Some(query::Kind::TakenOut(state_file)),
+    })
+}
+
+/// The servers that an earlier run left out of the balancer. What cannot be read holds up nothing
+/// here: whoever talks to that balancer is told.
+fn read_taken_out(fact: Option<Fact>) -> BTreeSet<String> {
+    match fact.and_then(|fact| fact.kind) {
+        Some(fact_kind::Kind::TakenOut(taken_out)) => taken_out.servers.into_iter().collect(),
+        _ => BTreeSet::new(),
+    }
 }

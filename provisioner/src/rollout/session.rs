@@ -17,7 +17,7 @@ use crate::document::Name;
 use crate::error::{Error, Result};
 use crate::host::Conversation;
 use crate::plan::removal::REMOVAL;
-use crate::plan::{HostDesired, HostPlan, ResourceChange, decide};
+use crate::plan::{HostDesired, HostPlan, Part, ResourceChange, decide};
 use crate::playbook::{Health, Play};
 use crate::report::{Event, Outcome};
 use crate::resource::Content;
@@ -54,6 +54,8 @@ pub struct HostSession {
     pub rolled_back: bool,
     /// What could not be taken back then.
     pub stays: Vec<String>,
+    /// The servers that the balancer on it leaves out since an earlier run.
+    pub taken_out: BTreeSet<String>,
     /// Plays that it is through with.
     pub(super) finished: BTreeSet<String>,
     /// Files or contents of this run may be on it.
@@ -84,6 +86,7 @@ impl HostSession {
             generation: None,
             rolled_back: false,
             stays: Vec::new(),
+            taken_out: BTreeSet::new(),
             staged: false,
             stale: false,
         }
@@ -93,6 +96,12 @@ impl HostSession {
     #[must_use]
     pub fn name(&self) -> &str {
         self.conversation.name()
+    }
+
+    /// Whether it only attends the run.
+    #[must_use]
+    pub fn attends(&self) -> bool {
+        self.desired.part == Part::Attends
     }
 
     /// What became of it.
@@ -138,17 +147,50 @@ impl HostSession {
         self.finished.contains(play.name.as_str())
     }
 
+    /// What a play wants to be healthy, with what was seen of it when it was observed.
+    fn health_of<'a>(&'a self, play: &'a Name) -> impl Iterator<Item = (&'a Health, &'a Probed)> {
+        let checks = self.desired.plays.iter().flat_map(|one| {
+            let checks = one.health.iter();
+            checks.map(move |health| (&one.play, health))
+        });
+        let seen = checks.zip(&self.health);
+        seen.filter(move |((name, _), _)| *name == play)
+            .map(|((_, health), seen)| (health, seen))
+    }
+
+    /// Whether all that a play wants to be healthy was so when it was observed.
+    pub(super) fn was_ready(&self, play: &Name) -> bool {
+        self.health_of(play).all(|(_, seen)| seen.healthy)
+    }
+
+    /// Looks once whether all that a play wants to be healthy is so; what is not, otherwise.
+    ///
+    /// # Errors
+    /// The connection ends.
+    pub(super) async fn look(&mut self, play: &Name) -> Result<Option<String>> {
+        let targets: Vec<String> = self
+            .health_of(play)
+            .map(|(health, _)| health.target.clone())
+            .collect();
+        for target in targets {
+            let probe = Probe {
+                target: target.clone(),
+                within_millis: 0,
+            };
+            let probed = self.conversation.probe(probe).await?;
+            if !probed.healthy {
+                return Ok(Some(format!("{target} is not healthy: {}", probed.detail)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Waits until a play that asked for no change is healthy, unless it was so when observed.
     async fn settle(&mut self, play: &Name, options: &RunOptions) -> Result<()> {
-        let checks = self.desired.plays.iter().flat_map(|one| {
-            one.health
-                .iter()
-                .map(move |health| (one.play.clone(), health.clone()))
-        });
-        let sick: Vec<Health> = checks
-            .zip(&self.health)
-            .filter(|((name, _), seen)| name == play && !seen.healthy)
-            .map(|((_, health), _)| health)
+        let sick: Vec<Health> = self
+            .health_of(play)
+            .filter(|(_, seen)| !seen.healthy)
+            .map(|(health, _)| health.clone())
             .collect();
         for health in sick {
             self.probe(&health, options).await?;

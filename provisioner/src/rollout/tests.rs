@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use provision_protocol::fact::{Fact, FileFact, ManifestFact, Query, fact_kind, query};
+use provision_protocol::fact::{
+    Fact, FileFact, ManifestFact, Query, TakenOutFact, fact_kind, query,
+};
 use provision_protocol::generation::{
     Alteration, Ending, Generation, GenerationsFact, Origin, Standing,
 };
 use provision_protocol::message::{
-    Committed, Facts, Locked, OperationFailure, Performed, Probed, StageFailure, Staged, Stored,
-    Unstaged, from_host, to_host,
+    BalanceVerb, Balanced, Committed, Facts, Locked, OperationFailure, Performed, Probed,
+    StageFailure, Staged, Stored, Unstaged, from_host, to_host,
 };
 use provision_protocol::operation::{ManifestKind, operation};
 use tokio::sync::mpsc::unbounded_channel;
@@ -20,10 +22,12 @@ use super::*;
 use crate::document::{Diagnostics, Source};
 use crate::host::{Endpoint, FakeHost, Host, Requests, Script};
 use crate::plan::{HostDesired, PlayDesired};
-use crate::playbook::{BatchSize, Health, Play};
+use crate::playbook::{BatchSize, Health, Pace, Play};
 use crate::report::{HostOutcome, Outcome};
 use crate::resource::fixtures;
 use crate::secret::Redactor;
+
+mod pace;
 
 const PLAY: &str = "motd";
 const HOSTS: [&str; 3] = ["a", "b", "c"];
@@ -38,6 +42,7 @@ fn play(serial: Vec<BatchSize>, max_fail: usize) -> Play {
         },
         serial,
         max_fail,
+        pace: Pace::default(),
         health: vec![health()],
         resources: Vec::new(),
         location,
@@ -61,8 +66,8 @@ fn desired() -> HostDesired {
     };
     let host = fixtures::fleet(&Diagnostics::default()).hosts.remove(0);
     HostDesired {
-        host,
         plays: vec![play],
+        ..HostDesired::without_plays(host)
     }
 }
 
@@ -89,6 +94,7 @@ fn look(query: &Query, file: FileFact) -> Fact {
     fixtures::fact(match query.kind.as_ref().unwrap() {
         query::Kind::Manifest(_) => fact_kind::Kind::Manifest(ManifestFact::default()),
         query::Kind::Generations(_) => fact_kind::Kind::Generations(GenerationsFact::default()),
+        query::Kind::TakenOut(_) => fact_kind::Kind::TakenOut(TakenOutFact::default()),
         _ => fact_kind::Kind::File(file),
     })
 }
@@ -118,6 +124,13 @@ fn well(request: &to_host::Body) -> Vec<from_host::Body> {
         }),
         to_host::Body::Unstage(_) => from_host::Body::Unstaged(Unstaged {}),
         to_host::Body::Commit(_) => from_host::Body::Committed(Committed { number: 1 }),
+        to_host::Body::Balance(balance) => from_host::Body::Balanced(Balanced {
+            running: true,
+            backends: 1,
+            taken_out: balance.verb() == BalanceVerb::TakeOut,
+            done: true,
+            detail: String::new(),
+        }),
         to_host::Body::Retire(_) => unreachable!("a rollout retires nothing"),
     }]
 }
@@ -152,6 +165,11 @@ fn run(play: Play, script: Script) -> Run {
 }
 
 fn run_until(play: Play, script: Script, interrupt: &Interrupt) -> Run {
+    run_confirmed(play, script, interrupt, Confirm::Given)
+}
+
+/// Runs a play for all hosts; with a balancer, `lb` attends.
+fn run_confirmed(play: Play, script: Script, interrupt: &Interrupt, confirm: Confirm) -> Run {
     let requests: Requests = Arc::new(Mutex::default());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -170,22 +188,30 @@ fn run_until(play: Play, script: Script, interrupt: &Interrupt) -> Run {
             rollback: true,
             lock_timeout: Duration::ZERO,
             interrupt: interrupt.clone(),
+            confirm,
             events,
         };
-        let hosts = HOSTS.map(|name| {
+        let host = |name: &str| {
             let (script, requests) = (Arc::clone(&script), Arc::clone(&requests));
-            let host = FakeHost {
+            Box::new(FakeHost {
                 endpoint: endpoint(name),
                 script,
                 requests,
-            };
-            (Box::new(host) as Box<dyn Host>, desired())
-        });
-        let mut observation = observe(hosts.into(), true, &options).await;
+            }) as Box<dyn Host>
+        };
+        let mut hosts: Vec<_> = HOSTS.iter().map(|name| (host(name), desired())).collect();
+        if let Some(balancer) = &play.pace.balancer {
+            let mut desired = HostDesired::without_plays(desired().host);
+            desired.balancer = Some(balancer.clone());
+            desired.attend();
+            hosts.push((host("lb"), desired));
+        }
+        let plays = [(play, HOSTS.map(ToOwned::to_owned).to_vec())];
+        let mut observation = observe(hosts, true, &options).await;
+        observation.skip_unreachable(&plays);
         if let Some((host, error)) = observation.failures.pop() {
             return Err(format!("{host}: {error}"));
         }
-        let plays = [(play, HOSTS.map(ToOwned::to_owned).to_vec())];
         apply(&mut observation, &plays, &options)
             .await
             .map_err(|error| error.to_string())

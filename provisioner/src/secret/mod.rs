@@ -221,6 +221,14 @@ impl Secrets {
         }
     }
 
+    /// These.
+    #[cfg(test)]
+    pub(crate) fn of(values: impl IntoIterator<Item = (Name, Secret)>) -> Self {
+        Self {
+            values: values.into_iter().collect(),
+        }
+    }
+
     /// One of them.
     #[must_use]
     pub fn get(&self, name: &Name) -> Option<&Secret> {

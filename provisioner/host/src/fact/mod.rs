@@ -14,10 +14,13 @@ pub(crate) mod volume;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use provision_protocol::fact::{Fact, FileType, ManifestFact, Query, UnitFact, fact_kind, query};
+use provision_protocol::fact::{
+    Fact, FileType, ManifestFact, Query, TakenOutFact, UnitFact, fact_kind, query,
+};
 use provision_protocol::generation::{GenerationsFact, GenerationsQuery};
 
 use crate::accounts::Accounts;
+use crate::balancer;
 use crate::content;
 use crate::failure::Failure;
 use crate::generation;
@@ -113,6 +116,9 @@ impl Observer<'_> {
                 self.text_bytes -= fact.text.as_ref().map_or(0, |text| text.len() as u64);
                 Answer::Kept(fact)
             }
+            Question::TakenOut(state_file) => Answer::TakenOut(TakenOutFact {
+                servers: balancer::taken_out(self.root, state_file)?,
+            }),
         })
     }
 }

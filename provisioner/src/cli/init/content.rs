@@ -12,6 +12,9 @@ static PLAYBOOKS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../playbooks");
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../templates");
 const TIERS: &str = include_str!("../../../../environments/tiers.toml");
 
+/// What a play says of its balancer.
+const BALANCER_LINE: &str =
+    "balancer = \"balancers\"                     # leaves a gateway out while it changes\n";
 /// From how many hosts on the first one is a balancer.
 const BALANCED_FROM: usize = 4;
 
@@ -87,7 +90,7 @@ pub(super) fn files(answers: &Answers) -> Vec<(String, String)> {
             .get_file(&path)
             .and_then(|file| file.contents_utf8());
         let text = text.unwrap_or_default();
-        files.push((format!("playbooks/{path}"), on_disk(answers, text)));
+        files.push((format!("playbooks/{path}"), fitted(answers, text)));
     }
     let mut folders = vec![&TEMPLATES];
     for (path, text) in &mut files {
@@ -104,7 +107,7 @@ pub(super) fn files(answers: &Answers) -> Vec<(String, String)> {
         for file in folder.files() {
             let text = file.contents_utf8().unwrap_or_default();
             let path = format!("templates/{}", file.path().display());
-            files.push((path, on_disk(answers, text)));
+            files.push((path, fitted(answers, text)));
         }
     }
     files
@@ -121,13 +124,17 @@ fn kind_of(path: &str) -> Option<SchemaKind> {
     }
 }
 
-/// The text as it is where there is a disk, and for the root disk where there is none.
-fn on_disk(answers: &Answers, text: &str) -> String {
+/// The text as it is where there are a disk and a balancer, and without what speaks of one that
+/// there is not.
+fn fitted(answers: &Answers, text: &str) -> String {
     let mut text = text.to_owned();
     if answers.data_disk.is_none() {
         for (with, without) in [VOLUME_RESOURCE, VOLUME_FOLDER, VOLUME_VARIABLE] {
             text = text.replace(with, without);
         }
+    }
+    if !answers.is_balanced() {
+        text = text.replace(BALANCER_LINE, "");
     }
     text
 }

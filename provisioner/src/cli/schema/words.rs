@@ -172,6 +172,36 @@ pub(super) const WORDS: &[(SchemaKind, &str, &str)] = &[
     ),
     (
         SchemaKind::Playbook,
+        "play[].min_ready",
+        "So many hosts of the group, or a share such as \"50%\", are healthy at every moment.",
+    ),
+    (
+        SchemaKind::Playbook,
+        "play[].canary",
+        "The first batch, and how long it must stay healthy before the next one is begun.",
+    ),
+    (
+        SchemaKind::Playbook,
+        "play[].pause",
+        "Between two batches: a time such as \"10m\" in which what was changed must stay healthy, or \"confirm\".",
+    ),
+    (
+        SchemaKind::Playbook,
+        "play[].order",
+        "Who comes before whom.",
+    ),
+    (
+        SchemaKind::Playbook,
+        "play[].unreachable",
+        "When a host does not answer: change nothing at all, or leave it out.",
+    ),
+    (
+        SchemaKind::Playbook,
+        "play[].balancer",
+        "The group with the HAProxy that leaves a host out while it changes.",
+    ),
+    (
+        SchemaKind::Playbook,
         "play[].health",
         "What must be healthy on a host before the next batch is begun.",
     ),
