@@ -198,6 +198,7 @@ fn result(lab: &Lab, host: &str) -> String {
          find /etc/otel-collector /etc/systemd/system /etc/sysctl.d /etc/further.* \
             /usr/local/bin -type f | sort | while read f; do \
             echo \"$f $(sed \"s/$h/HOST/g\" \"$f\" | sha256sum)\"; done; \
+         find /var/lib/provision/previous -type f | wc -l; \
          sed 's/UUID=[^ ]*/UUID/' /etc/fstab; cat /etc/further.id; \
          getent passwd otel | cut -d: -f1,6,7; id -nG otel; \
          cat /proc/sys/net/core/somaxconn; dpkg -l | grep '^ii' | cut -c1-40; \

@@ -10,7 +10,6 @@ use clap::builder::ArgPredicate;
 use clap::{Arg, Args};
 
 use super::context::RunContext;
-use super::plan::unreachable;
 use super::{FleetArgs, LockArgs, OutputArgs, lab, saved};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fleet::Fleet;
@@ -22,7 +21,7 @@ use crate::report::{
     Events, GREEN, HostOutcome, Outcome, OutputFormat, Progress, RED, Report, print, print_json,
     render_plans, styled,
 };
-use crate::rollout::{self, Confirm, RunOptions, observe};
+use crate::rollout::{self, Confirm, RunOptions};
 
 /// Arguments of `apply`.
 #[derive(Debug, Clone, Args)]
@@ -95,13 +94,7 @@ async fn apply(
     if !args.yes {
         options.confirm = ask_on_terminal(&options);
     }
-    let mut observation = observe(hosts, true, &options).await;
-    observation.skip_unreachable(&plays);
-    if !observation.failures.is_empty() {
-        let failures = std::mem::take(&mut observation.failures);
-        observation.close().await;
-        return Err(unreachable(failures));
-    }
+    let mut observation = context.lock(hosts, &plays, &options).await?;
     let plans = observation.plans();
     let held = match saved {
         Some(saved) => saved::check(saved, context, &args.fleet, &options, &plans, &plays),

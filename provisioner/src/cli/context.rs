@@ -9,10 +9,13 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use provision_protocol::generation::{Origin, Peer};
 
 use crate::cli::FleetArgs;
 use crate::cli::lab;
+use crate::cli::plan::unreachable;
 use crate::document::{Diagnostics, Name};
 use crate::error::{Error, Result};
 use crate::fleet::{Fleet, Project};
@@ -21,7 +24,7 @@ use crate::inventory::Provider;
 use crate::plan::{Desired, HostDesired, Part, resolve};
 use crate::playbook::Play;
 use crate::report::{Event, Events, Progress, print};
-use crate::rollout::{Confirm, Interrupt, Observation, RunOptions};
+use crate::rollout::{Confirm, HostSession, Interrupt, Observation, RunOptions, observe};
 use crate::secret::{Redactor, Secrets};
 
 /// How many hosts write down which hosts there are.
@@ -167,6 +170,47 @@ impl RunContext {
             }
         });
         Ok(hosts.zip(desired).collect())
+    }
+
+    /// Asks every host for something that it remembers, whatever the playbook says by now.
+    pub(super) async fn ask_all<T>(
+        &mut self,
+        args: &FleetArgs,
+        events: Events,
+        ask: impl AsyncFn(&mut HostSession, &RunOptions) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        self.attach_labs(false, &events)?;
+        let hosts = self.hosts(self.without_plays(), &args.limit)?;
+        let options = self.options(args, events);
+        let mut observation = observe(hosts, false, &options).await;
+        let answers: Vec<Result<T>> = stream::iter(observation.sessions.iter_mut())
+            .map(|session| ask(session, &options))
+            .buffered(args.forks)
+            .collect()
+            .await;
+        let failures = std::mem::take(&mut observation.failures);
+        observation.close().await;
+        if !failures.is_empty() {
+            return Err(unreachable(failures));
+        }
+        answers.into_iter().collect()
+    }
+
+    /// Locks and observes hosts, all of which must answer but those that `plays` leave out.
+    pub(super) async fn lock(
+        &self,
+        hosts: Vec<(Box<dyn Host>, HostDesired)>,
+        plays: &[(Play, Vec<String>)],
+        options: &RunOptions,
+    ) -> Result<Observation> {
+        let mut observation = observe(hosts, true, options).await;
+        observation.skip_unreachable(plays);
+        if observation.failures.is_empty() {
+            return Ok(observation);
+        }
+        let failures = std::mem::take(&mut observation.failures);
+        observation.close().await;
+        Err(unreachable(failures))
     }
 
     /// The hosts without whose part the plays of these hosts cannot be rolled out.

@@ -13,11 +13,10 @@ use provision_protocol::operation::{ManifestEntry, ManifestKind, Operation, Remo
 use serde::Serialize;
 
 use super::context::RunContext;
-use super::plan::unreachable;
 use super::{FleetArgs, LockArgs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::{BOLD, Event, Events, OutputFormat, Progress, RED, print, print_json, styled};
-use crate::rollout::{HostSession, Observation, RunOptions, observe};
+use crate::rollout::{HostSession, Observation, RunOptions};
 
 /// Arguments of `destroy`.
 #[derive(Debug, Clone, Args)]
@@ -88,12 +87,7 @@ async fn destroy(
     let hosts = context.hosts(context.without_plays(), &args.fleet.limit)?;
     let mut options = context.options(&args.fleet, events);
     options.lock_timeout = args.lock.lock_timeout;
-    let mut observation = observe(hosts, true, &options).await;
-    if !observation.failures.is_empty() {
-        let failures = std::mem::take(&mut observation.failures);
-        observation.close().await;
-        return Err(unreachable(failures));
-    }
+    let mut observation = context.lock(hosts, &[], &options).await?;
     let removals = remove_all(context, &mut observation, manner, &options).await;
     observation.close().await;
     removals

@@ -3,19 +3,16 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use futures_util::StreamExt as _;
-use futures_util::stream;
 use serde::Serialize;
 
 use super::FleetArgs;
 use super::context::RunContext;
-use super::plan::unreachable;
 use crate::error::Result;
 use crate::plan::drift::{self, Drift};
 use crate::report::{
-    BOLD, Events, OutputFormat, Progress, YELLOW, print, print_json, render_details, styled,
+    BOLD, OutputFormat, Progress, YELLOW, print, print_json, render_details, styled,
 };
-use crate::rollout::{HostSession, observe};
+use crate::rollout::{HostSession, RunOptions};
 
 /// Exit code where hosts differ.
 const DIFFERS: u8 = 2;
@@ -46,7 +43,7 @@ impl DriftArgs {
 pub(super) async fn run(args: DriftArgs) -> Result<ExitCode> {
     let mut context = RunContext::load(&args.fleet)?;
     let (progress, events) = Progress::start(&args.fleet.output, &context.redactor);
-    let result = look(&mut context, &args, events).await;
+    let result = context.ask_all(&args.fleet, events, look_at).await;
     progress.finish().await;
     let hosts = result.map_err(|error| context.redact(error))?;
     match args.output() {
@@ -64,30 +61,7 @@ pub(super) async fn run(args: DriftArgs) -> Result<ExitCode> {
     })
 }
 
-async fn look(
-    context: &mut RunContext,
-    args: &DriftArgs,
-    events: Events,
-) -> Result<Vec<HostDrift>> {
-    context.attach_labs(false, &events)?;
-    // What a host differs from is in its own manifest, whatever the playbook says by now.
-    let hosts = context.hosts(context.without_plays(), &args.fleet.limit)?;
-    let options = context.options(&args.fleet, events);
-    let mut observation = observe(hosts, false, &options).await;
-    let found: Vec<Result<HostDrift>> = stream::iter(observation.sessions.iter_mut())
-        .map(look_at)
-        .buffered(args.fleet.forks)
-        .collect()
-        .await;
-    let failures = std::mem::take(&mut observation.failures);
-    observation.close().await;
-    if !failures.is_empty() {
-        return Err(unreachable(failures));
-    }
-    found.into_iter().collect()
-}
-
-async fn look_at(session: &mut HostSession) -> Result<HostDrift> {
+async fn look_at(session: &mut HostSession, _: &RunOptions) -> Result<HostDrift> {
     let queries = drift::queries(&session.manifest);
     let facts = session.conversation.ask(queries).await?;
     Ok(HostDrift {

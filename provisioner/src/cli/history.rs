@@ -4,8 +4,6 @@ use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
-use futures_util::StreamExt as _;
-use futures_util::stream;
 use provision_protocol::generation::{Alteration, Ending, Generation};
 use provision_protocol::operation::ManifestEntry;
 use serde::Serialize;
@@ -13,10 +11,9 @@ use serde::Serialize;
 use super::FleetArgs;
 use super::context::RunContext;
 use super::destroy::describe;
-use super::plan::unreachable;
 use crate::error::Result;
-use crate::report::{Events, OutputFormat, Progress, print, print_json, render_table};
-use crate::rollout::{HostSession, RunOptions, observe};
+use crate::report::{OutputFormat, Progress, print, print_json, render_table};
+use crate::rollout::{HostSession, RunOptions};
 
 /// Arguments of `history`.
 #[derive(Debug, Clone, Args)]
@@ -64,9 +61,13 @@ impl HistoryArgs {
 pub(super) async fn run(args: HistoryArgs) -> Result<ExitCode> {
     let mut context = RunContext::load(&args.fleet)?;
     let (progress, events) = Progress::start(&args.fleet.output, &context.redactor);
-    let result = read(&mut context, &args, events).await;
+    let read = async |session: &mut HostSession, options: &RunOptions| {
+        read_host(session, args.last, options).await
+    };
+    let result = context.ask_all(&args.fleet, events, read).await;
     progress.finish().await;
-    let entries = result.map_err(|error| context.redact(error))?;
+    let found = result.map_err(|error| context.redact(error))?;
+    let entries: Vec<Entry> = found.into_iter().flatten().collect();
     match args.output() {
         OutputFormat::Json => print_json(&context.redactor, &entries)?,
         OutputFormat::Text | OutputFormat::Html => {
@@ -75,25 +76,6 @@ pub(super) async fn run(args: HistoryArgs) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-async fn read(context: &mut RunContext, args: &HistoryArgs, events: Events) -> Result<Vec<Entry>> {
-    context.attach_labs(false, &events)?;
-    let hosts = context.hosts(context.without_plays(), &args.fleet.limit)?;
-    let options = context.options(&args.fleet, events);
-    let mut observation = observe(hosts, false, &options).await;
-    let found: Vec<Result<Vec<Entry>>> = stream::iter(observation.sessions.iter_mut())
-        .map(|session| read_host(session, args.last, &options))
-        .buffered(args.fleet.forks)
-        .collect()
-        .await;
-    let failures = std::mem::take(&mut observation.failures);
-    observation.close().await;
-    if !failures.is_empty() {
-        return Err(unreachable(failures));
-    }
-    let found: Vec<Vec<Entry>> = found.into_iter().collect::<Result<_>>()?;
-    Ok(found.into_iter().flatten().collect())
 }
 
 async fn read_host(

@@ -9,13 +9,12 @@ use provision_protocol::generation::{Ending, Generation};
 
 use super::apply::{confirm, finish, report};
 use super::context::RunContext;
-use super::plan::unreachable;
 use super::{FleetArgs, LockArgs};
 use crate::error::{Error, Result};
 use crate::plan::removal::REMOVAL;
 use crate::plan::{Desired, undo};
 use crate::report::{Events, OutputFormat, Progress, Report, print, render_plans};
-use crate::rollout::{self, HostSession, Observation, RunOptions, observe};
+use crate::rollout::{self, HostSession, Observation, RunOptions};
 
 /// The most generations that are looked at; a host keeps no more.
 const MAX_GENERATIONS: u32 = 1000;
@@ -70,12 +69,7 @@ async fn rollback(context: &mut RunContext, args: &RollbackArgs, events: Events)
     let hosts = context.hosts_of(hosts, &args.fleet.limit, &plays)?;
     let mut options = context.options(&args.fleet, events);
     options.lock_timeout = args.lock.lock_timeout;
-    let mut observation = observe(hosts, true, &options).await;
-    if !observation.failures.is_empty() {
-        let failures = std::mem::take(&mut observation.failures);
-        observation.close().await;
-        return Err(unreachable(failures));
-    }
+    let mut observation = context.lock(hosts, &[], &options).await?;
     options.peers.extend(context.left(&observation));
     let agreed = match decide(&mut observation, args.to, &options).await {
         Err(error) => Err(error),
