@@ -277,7 +277,13 @@ fn a_limit_leaves_every_other_host_alone(lab: &Lab) {
             .lines()
             .any(|line| line.starts_with(&format!("{host}: ")));
         assert!(!is_named, "{}", output.describe());
-        assert_eq!(sessions(host), before + 1, "{host} was connected to");
+        // Its HAProxy leaves the gateway out while that changes; nothing else is asked of it.
+        let balances = usize::from(host == "lb-1");
+        assert_eq!(
+            sessions(host),
+            before + 1 + balances,
+            "{host} was connected to"
+        );
     }
     assert_eq!(trees, others.map(|host| lab.tree(host)));
     let plan = [

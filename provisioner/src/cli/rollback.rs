@@ -112,14 +112,16 @@ async fn decide(
     options: &RunOptions,
 ) -> Result<()> {
     let mut histories = Vec::new();
-    for session in &mut observation.sessions {
+    let changing = |session: &&mut HostSession| !session.attends();
+    for session in observation.sessions.iter_mut().filter(changing) {
         histories.push(session.generations(MAX_GENERATIONS, options).await?);
     }
     let newest = histories.iter().filter_map(|history| history.last());
     let last_run = newest
         .max_by_key(|generation| (generation.unix_seconds, generation.number))
         .map(|generation| generation.run.clone());
-    for (session, history) in observation.sessions.iter_mut().zip(&histories) {
+    let sessions = observation.sessions.iter_mut().filter(changing);
+    for (session, history) in sessions.zip(&histories) {
         session.plan.changes.clear();
         session.plan.refusals.clear();
         session.plan.undecided.clear();
