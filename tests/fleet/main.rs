@@ -19,6 +19,7 @@ mod nginx;
 mod packaging;
 mod refusal;
 mod rollout;
+mod saved_plan;
 mod secrets;
 mod telemetry;
 mod unreachable;
@@ -44,6 +45,7 @@ fn tests() -> Vec<Test> {
         failure::TESTS,
         nginx::TESTS,
         rollout::TESTS,
+        saved_plan::TESTS,
         kinds::TESTS,
         refusal::TESTS,
         unreachable::TESTS,
