@@ -1,8 +1,8 @@
 //! The `probabilistic_sampler` processor: keeps a share of all traces, or of log records.
 //!
 //! In: a batch. Out: the batch with what was decided to be kept, each item saying how it was
-//! sampled. Invariant: the decision depends on the id and the seed alone, so all spans of a trace
-//! fare alike, in every collector, and as in otelcol's `hash_seed` mode.
+//! sampled. Invariant: the decision depends on the id, on what the item says of how it was sampled
+//! before, and on the configuration, so that every collector decides alike, and as otelcol does.
 
 mod config;
 #[cfg(test)]
@@ -18,7 +18,7 @@ use collector_otlp::{AnyValue, Record, Signal, wire};
 use crate::component::{BuildProcessor, Context, Failure, Kind, Stage, StartError};
 use crate::telemetry::{Counter, Registry};
 use crate::walk::{BatchPass, Walker};
-pub use config::{Config, Source};
+pub use config::{Config, Mode, Source};
 use threshold::{ALWAYS, MISSING, NEVER};
 use trace_state::TraceState;
 
@@ -48,7 +48,7 @@ impl BuildProcessor for Config {
             });
         }
         Ok(Stage::Walks(vec![Box::new(Sampler {
-            threshold: threshold::of_percentage(self.percentage),
+            way: Way::of(self),
             config: self.clone(),
             registry: Arc::clone(&context.registry),
             counters: Default::default(),
@@ -58,24 +58,61 @@ impl BuildProcessor for Config {
 
 struct Sampler {
     config: Config,
-    threshold: u64,
+    way: Way,
     registry: Arc<Registry>,
     /// By policy, and by whether the item was kept; made when first needed.
     counters: [[OnceLock<Counter>; 2]; Policy::ALL.len()],
+}
+
+/// How it is decided.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    /// Nothing is kept but by priority.
+    Never,
+    /// With this threshold, by a hash.
+    Hash(u64),
+    /// With this threshold, or that of before where it is higher.
+    Equalizing(u64),
+    /// With so much of the probability of before.
+    Proportional(f64),
+}
+
+impl Way {
+    fn of(config: &Config) -> Self {
+        let ratio = f64::from(config.percentage.min(100.0)) / 100.0;
+        if ratio == 0.0 {
+            return Self::Never;
+        }
+        match config.mode {
+            Mode::Proportional => Self::Proportional(ratio),
+            Mode::Equalizing => {
+                let threshold = threshold::of_probability(ratio, config.precision);
+                Self::Equalizing(threshold.unwrap_or(NEVER))
+            }
+            Mode::HashSeed => match threshold::of_percentage(config.percentage) {
+                NEVER => Self::Never,
+                threshold => Self::Hash(threshold),
+            },
+        }
+    }
 }
 
 /// What an item was decided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Policy {
     TraceId,
+    W3c,
+    Randomness,
     Attribute,
     Missing,
     Priority,
 }
 
 impl Policy {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 6] = [
         Self::TraceId,
+        Self::W3c,
+        Self::Randomness,
         Self::Attribute,
         Self::Missing,
         Self::Priority,
@@ -97,6 +134,8 @@ impl Sampler {
         self.counters[policy as usize][kept].get_or_init(|| {
             let policy = match policy {
                 Policy::TraceId => "trace_id_hash",
+                Policy::W3c => "trace_id_w3c",
+                Policy::Randomness => "sampling_randomness",
                 Policy::Attribute => self.config.from_attribute.as_deref().unwrap_or_default(),
                 Policy::Missing => "missing_randomness",
                 Policy::Priority => "sampling_priority",
@@ -121,13 +160,30 @@ impl Sampler {
     }
 }
 
-/// What is known about an item before its priority counts.
+/// What an item says of how it was sampled.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    randomness: Option<u64>,
+    threshold: Option<u64>,
+}
+
+/// What is decided about an item before its priority counts.
 struct Decision {
     policy: Policy,
     randomness: u64,
     threshold: u64,
     /// Whether the item may say how it was sampled.
     says: bool,
+    /// The threshold that it says already, and that it goes on saying if it is higher.
+    before: Option<u64>,
+}
+
+impl Decision {
+    /// What the item is to say, unless it says so already.
+    fn new_threshold(&self) -> Option<String> {
+        let stays = self.before.is_some_and(|before| before > self.threshold);
+        (!stays).then(|| threshold::threshold_text(self.threshold))
+    }
 }
 
 struct Walk<'a> {
@@ -174,53 +230,100 @@ impl<'a> Pass<'a> for Walk<'a> {
 }
 
 impl Sampler {
-    /// Decides from what was hashed, if anything was, and from what the item says already.
-    fn decide(&self, hashed: Option<(Policy, u64)>, sound: bool, sampled: bool) -> Decision {
-        if self.threshold == NEVER {
-            return Decision {
-                policy: Policy::Priority,
-                randomness: MISSING,
-                threshold: NEVER,
-                says: sound && !sampled,
-            };
-        }
-        let (policy, randomness) = hashed.unwrap_or((Policy::Missing, MISSING));
-        let says = sound && !sampled;
-        let threshold = match hashed {
-            Some(_) if says => self.threshold,
-            _ => self.undecided(),
+    /// Decides from the id, from what was hashed of the item, and from what it says already;
+    /// nothing is `known` when that cannot be read.
+    fn decide(&self, id: &[u8], hashed: Option<(Policy, u64)>, known: Option<Known>) -> Decision {
+        let before = known.unwrap_or_default();
+        let mut decision = Decision {
+            policy: Policy::Missing,
+            randomness: MISSING,
+            threshold: self.undecided(),
+            says: known.is_some(),
+            before: before.threshold,
         };
-        Decision {
-            policy,
-            randomness,
-            threshold,
-            says,
+        match self.way {
+            Way::Never => {
+                decision.policy = Policy::Priority;
+                if known.is_some() {
+                    decision.threshold = NEVER;
+                }
+            }
+            Way::Hash(threshold) => {
+                decision.says &= before.randomness.is_none() && before.threshold.is_none();
+                if let Some((policy, randomness)) = hashed {
+                    (decision.policy, decision.randomness) = (policy, randomness);
+                    if decision.says {
+                        decision.threshold = threshold;
+                    }
+                }
+            }
+            Way::Equalizing(_) | Way::Proportional(_) => {
+                self.consistently(id, known, &mut decision)
+            }
         }
+        decision
+    }
+
+    /// Decides by the item's own randomness, as OpenTelemetry specifies consistent sampling.
+    fn consistently(&self, id: &[u8], known: Option<Known>, decision: &mut Decision) {
+        let Some(before) = known else { return };
+        let of_id = || threshold::of_trace_id(id).filter(|_| is_id(id));
+        let own = before.randomness.map(|own| (Policy::Randomness, own));
+        let Some((policy, randomness)) = own.or_else(|| Some((Policy::W3c, of_id()?))) else {
+            return;
+        };
+        (decision.policy, decision.randomness) = (policy, randomness);
+        if before
+            .threshold
+            .is_some_and(|threshold| threshold > randomness)
+        {
+            // By what it says it would not be here, so that is not true.
+            decision.before = None;
+            return;
+        }
+        decision.threshold = match self.way {
+            Way::Equalizing(threshold) => threshold.max(before.threshold.unwrap_or(ALWAYS)),
+            Way::Proportional(ratio) => {
+                let arriving = before.threshold.map_or(1.0, threshold::probability);
+                threshold::of_probability(arriving * ratio, self.config.precision).unwrap_or(NEVER)
+            }
+            Way::Never | Way::Hash(_) => return,
+        };
+    }
+
+    fn hashes(&self) -> bool {
+        matches!(self.way, Way::Hash(_))
     }
 
     fn span(&self, span: &mut Record<'_>) -> (Policy, bool) {
         let id = span.bytes(SPAN_TRACE_ID);
-        let hashed =
-            is_id(id).then(|| (Policy::TraceId, threshold::randomness(id, self.config.seed)));
+        let hash = || (Policy::TraceId, threshold::randomness(id, self.config.seed));
+        let hashed = (self.hashes() && is_id(id)).then(hash);
         let text = String::from_utf8_lossy(span.bytes(SPAN_TRACE_STATE)).into_owned();
         let state = TraceState::parse(&text);
-        let sampled = state.as_ref().is_some_and(|state| state.sampled);
-        let mut decision = self.decide(hashed, state.is_some(), sampled);
+        let known = state.as_ref().map(|state| Known {
+            randomness: state.randomness.map(threshold::number),
+            threshold: state.threshold.map(threshold::number),
+        });
+        let mut decision = self.decide(id, hashed, known);
         if let Some(priority) = span_priority(span) {
             decision.policy = Policy::Priority;
             decision.threshold = priority;
         }
         let kept = decision.threshold <= decision.randomness;
         if let (true, true, Some(state)) = (kept, decision.says, state) {
-            let randomness = match self.threshold {
-                NEVER => String::new(),
-                _ => threshold::randomness_text(decision.randomness),
+            let randomness = match self.hashes() {
+                true => threshold::randomness_text(decision.randomness),
+                false => state.randomness.unwrap_or_default().to_owned(),
             };
-            let written =
-                state.written(&randomness, &threshold::threshold_text(decision.threshold));
-            span.set_field(SPAN_TRACE_STATE, |out| {
-                wire::write_bytes(out, SPAN_TRACE_STATE, written.as_bytes());
-            });
+            let before = || state.threshold.unwrap_or_default().to_owned();
+            let threshold = decision.new_threshold().unwrap_or_else(before);
+            let written = state.written(&randomness, &threshold);
+            if written != text {
+                span.set_field(SPAN_TRACE_STATE, |out| {
+                    wire::write_bytes(out, SPAN_TRACE_STATE, written.as_bytes());
+                });
+            }
         }
         (decision.policy, kept)
     }
@@ -230,35 +333,25 @@ impl Sampler {
         let by_id = (self.config.source == Source::TraceId && is_id(id))
             .then(|| (Policy::TraceId, threshold::randomness(id, self.config.seed)));
         let hashed = by_id.or_else(|| self.by_attribute(record));
-        let own = |key: &[u8], sound: fn(&str) -> bool| match record.attribute(key) {
-            Some(AnyValue::String(text)) if !text.is_empty() => {
-                Some(std::str::from_utf8(text).is_ok_and(sound))
-            }
-            _ => None,
-        };
-        let own = [
-            own(RANDOMNESS, threshold::is_randomness),
-            own(THRESHOLD, threshold::is_threshold),
-        ];
-        let sound = own.iter().flatten().all(|sound| *sound);
-        let sampled = own.iter().flatten().next().is_some();
-        let mut decision = self.decide(hashed, sound, sampled);
+        let hashed = hashed.filter(|_| self.hashes());
+        let mut decision = self.decide(id, hashed, known_of(record));
         if let Some(priority) = self.log_priority(record) {
             decision.policy = Policy::Priority;
             decision.threshold = priority;
         }
         let kept = decision.threshold <= decision.randomness;
         if kept && decision.says {
-            if self.threshold != NEVER && hashed.is_some() {
+            if hashed.is_some() {
                 let text = threshold::randomness_text(decision.randomness);
                 record.upsert(RANDOMNESS, |out| {
                     AnyValue::String(text.as_bytes()).write(out)
                 });
             }
-            let text = threshold::threshold_text(decision.threshold);
-            record.upsert(THRESHOLD, |out| {
-                AnyValue::String(text.as_bytes()).write(out)
-            });
+            if let Some(text) = decision.new_threshold() {
+                record.upsert(THRESHOLD, |out| {
+                    AnyValue::String(text.as_bytes()).write(out)
+                });
+            }
         }
         (decision.policy, kept)
     }
@@ -286,6 +379,21 @@ impl Sampler {
         };
         threshold::of_probability(percentage / 100.0, self.config.precision)
     }
+}
+
+/// What a log record says of how it was sampled; `None` when that cannot be read.
+fn known_of(record: &Record<'_>) -> Option<Known> {
+    let own = |key: &[u8], sound: fn(&str) -> bool| match record.attribute(key) {
+        Some(AnyValue::String(text)) if !text.is_empty() => {
+            let text = std::str::from_utf8(text).ok().filter(|text| sound(text))?;
+            Some(Some(threshold::number(text)))
+        }
+        _ => Some(None),
+    };
+    Some(Known {
+        randomness: own(RANDOMNESS, threshold::is_randomness)?,
+        threshold: own(THRESHOLD, threshold::is_threshold)?,
+    })
 }
 
 /// Whether an id is there; one of zeros is none.

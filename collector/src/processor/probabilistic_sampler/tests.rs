@@ -194,11 +194,95 @@ fn log_records_go_by_id_or_attribute() {
 }
 
 #[test]
+fn consistent_modes_go_by_randomness_and_say_what_they_did() {
+    // The last 56 bits of the trace id are 69b633813fc60c.
+    let state = |state: &str| span(&format!(r#","traceState":"{state}""#));
+    let half = "{mode: equalizing, sampling_percentage: 50";
+    let share = "{mode: proportional, sampling_percentage: 50";
+    for (config, item, expected) in [
+        (format!("{half}}}"), state(""), None),
+        (
+            format!("{half}}}"),
+            state("ot=rv:80000000000000"),
+            Some("ot=rv:80000000000000;th:8"),
+        ),
+        (format!("{half}}}"), state("ot=rv:7fffffffffffff"), None),
+        (
+            format!("{half}}}"),
+            state("ot=th:c;rv:f0000000000000,a=b"),
+            Some("ot=rv:f0000000000000;th:c,a=b"),
+        ),
+        (
+            "{mode: equalizing, sampling_percentage: 75}".to_owned(),
+            state(""),
+            Some("ot=th:4"),
+        ),
+        (
+            format!("{share}}}"),
+            state("ot=th:8;rv:c0000000000000"),
+            Some("ot=rv:c0000000000000;th:c"),
+        ),
+        (
+            format!("{share}}}"),
+            state("ot=th:8;rv:bfffffffffffff"),
+            None,
+        ),
+        // What says that it would not be here.
+        (format!("{share}}}"), state("ot=th:8"), None),
+        (
+            format!("{share}, fail_closed: false}}"),
+            state("ot=th:8"),
+            Some("ot=th:0"),
+        ),
+        (
+            format!("{share}, fail_closed: false}}"),
+            state("ot=th:xyz"),
+            Some("ot=th:xyz"),
+        ),
+        (
+            "{mode: equalizing, sampling_percentage: 33.333, sampling_precision: 2}".to_owned(),
+            state("ot=rv:ffffffffffffff"),
+            Some("ot=rv:ffffffffffffff;th:ab"),
+        ),
+    ] {
+        let (left, _) = sampled(&config, Signal::Traces, &item);
+        let text = json(&left);
+        match expected {
+            None => assert_eq!(left.items(), 0, "{config} {item}"),
+            Some(said) => {
+                let said = format!(r#""traceState":"{said}""#);
+                assert!(text.contains(&said), "{config} {item} {text}");
+            }
+        }
+    }
+    let record = |randomness: &str| {
+        logs(&format!(
+            r#""attributes":[{{"key":"sampling.randomness","value":{{"stringValue":"{randomness}"}}}}]"#
+        ))
+    };
+    let (left, metrics) = sampled(
+        &format!("{half}}}"),
+        Signal::Logs,
+        &record("80000000000000"),
+    );
+    assert!(json(&left).contains(r#"{"key":"sampling.threshold","value":{"stringValue":"8"}}"#));
+    let name = "otelcol_processor_probabilistic_sampler_count_logs_sampled";
+    let labels = [("policy", "sampling_randomness"), ("sampled", "true")];
+    assert_eq!(metrics.counter(name, "", &labels).value(), 1);
+    let (left, _) = sampled(&format!("{half}}}"), Signal::Logs, &record("12"));
+    assert_eq!(left.items(), 0);
+}
+
+#[test]
 fn what_is_not_there_is_refused() {
     for (text, message) in [
         (
-            "{mode: equalizing}",
-            "mode: equalizing is not supported yet; hash_seed is otelcol's default",
+            "{mode: equal}",
+            "mode must be one of hash_seed, equalizing, proportional, not \"equal\"",
+        ),
+        (
+            "{sampling_percentage: 1e-16}",
+            "sampling_percentage must be 0, or at least 1.3877787807814457e-15",
         ),
         (
             "{sampling_percentage: -1}",

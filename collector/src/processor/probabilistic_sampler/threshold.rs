@@ -79,6 +79,24 @@ pub(super) fn randomness_text(randomness: u64) -> String {
     format!("{randomness:014x}")
 }
 
+/// The number that a text means, which [`is_threshold`] or [`is_randomness`]; digits that are left
+/// out at its end are zeros.
+pub(super) fn number(text: &str) -> u64 {
+    let number = u64::from_str_radix(text, 16).unwrap_or(0);
+    number << (4 * DIGITS.saturating_sub(text.len()))
+}
+
+/// The randomness of a trace id by W3C's Trace Context, Level 2: its last 56 bits.
+pub(super) fn of_trace_id(id: &[u8]) -> Option<u64> {
+    let last = id.last_chunk::<8>()?;
+    Some(u64::from_be_bytes(*last) & MISSING)
+}
+
+/// The probability of a threshold.
+pub(super) fn probability(threshold: u64) -> f64 {
+    (NEVER - threshold) as f64 / NEVER as f64
+}
+
 /// Whether a text is a threshold.
 pub(super) fn is_threshold(text: &str) -> bool {
     (1..=DIGITS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -117,6 +135,15 @@ mod tests {
         assert_eq!(of_probability(1.0, 4), Some(ALWAYS));
         assert_eq!(of_probability(1.5, 4), None);
         assert_eq!(of_probability(0.0, 4), None);
+    }
+
+    #[test]
+    fn texts_are_numbers_of_56_bits() {
+        assert_eq!(number("8"), 1 << 55);
+        assert_eq!(number("00000000000001"), 1);
+        assert_eq!(probability(number("c")), 0.25);
+        let id = [0xff, 1, 2, 3, 4, 5, 6, 7, 0xff, 0, 0, 0, 0, 0, 0, 9];
+        assert_eq!((of_trace_id(&id), of_trace_id(b"short")), (Some(9), None));
     }
 
     #[test]

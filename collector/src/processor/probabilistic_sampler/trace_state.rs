@@ -14,8 +14,10 @@ const MAX_ENTRIES: usize = 32;
 /// What a tracestate says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TraceState<'s> {
-    /// Whether there is a threshold or randomness already.
-    pub(super) sampled: bool,
+    /// The randomness that it says.
+    pub(super) randomness: Option<&'s str>,
+    /// The threshold that it says.
+    pub(super) threshold: Option<&'s str>,
     /// What else our entry has.
     own: Vec<&'s str>,
     /// The entries of others.
@@ -67,8 +69,8 @@ impl<'s> TraceState<'s> {
                     .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
             match key {
                 _ if !sound => return None,
-                "rv" if is_randomness(value) => self.sampled = true,
-                "th" if is_threshold(value) => self.sampled = true,
+                "rv" if is_randomness(value) => self.randomness = Some(value),
+                "th" if is_threshold(value) => self.threshold = Some(value),
                 "rv" | "th" => return None,
                 _ => self.own.push(member),
             }
@@ -124,7 +126,7 @@ mod tests {
     #[test]
     fn others_stay_behind_ours() {
         let state = TraceState::parse("a=b, ot=x:1;y:2 ,,c@d=e f").unwrap();
-        assert!(!state.sampled);
+        assert_eq!((state.randomness, state.threshold), (None, None));
         assert_eq!(
             state.written("0123456789abcd", "8"),
             "ot=rv:0123456789abcd;th:8;x:1;y:2,a=b,c@d=e f"
@@ -135,8 +137,9 @@ mod tests {
 
     #[test]
     fn sampling_is_seen_and_nonsense_refused() {
-        assert!(TraceState::parse("ot=th:8").unwrap().sampled);
-        assert!(TraceState::parse("ot=rv:0123456789abcd").unwrap().sampled);
+        let state = TraceState::parse("ot=th:8;rv:0123456789abcd").unwrap();
+        assert_eq!(state.threshold, Some("8"));
+        assert_eq!(state.randomness, Some("0123456789abcd"));
         for text in [
             "a",
             "A=b",

@@ -134,6 +134,46 @@ fn many_traces() -> Bytes {
     bytes(1, &[resource("many traces"), bytes(2, &spans)])
 }
 
+/// A request with a span for each of many things that a tracestate says of sampling.
+fn sampled_before() -> Bytes {
+    let states = [
+        "ot=th:8",
+        "ot=th:c;rv:f0000000000000",
+        "ot=rv:80000000000000",
+        "ot=rv:7fffffffffffff",
+        "ot=th:0",
+        "a=b,ot=rv:e0000000000001;th:4;x:y,c=d",
+        "ot=th:xyz",
+        "ot=rv:12",
+        "a=b",
+        "nonsense",
+    ];
+    let spans = states.iter().flat_map(|state| {
+        (0..20_u64).map(move |n| {
+            let mut id = [1; 16];
+            id[8..].copy_from_slice(&(n + 1).wrapping_mul(0xbf58_476d_1ce4_e5b9).to_be_bytes());
+            let priority = match n {
+                0 => attribute(9, "sampling.priority", &[varint(3, 1)]),
+                1 => attribute(9, "sampling.priority", &[text(1, "0")]),
+                _ => Vec::new(),
+            };
+            let name = text(5, &format!("{state} {n}"));
+            bytes(
+                2,
+                &[
+                    bytes(1, &[id]),
+                    bytes(2, &[[9_u8; 8]]),
+                    text(3, state),
+                    name,
+                    priority,
+                ],
+            )
+        })
+    });
+    let spans: Vec<Bytes> = spans.collect();
+    bytes(1, &[resource("sampled before"), bytes(2, &spans)])
+}
+
 fn traces() -> Vec<Case> {
     let event = bytes(
         11,
@@ -376,6 +416,7 @@ fn traces() -> Vec<Case> {
                 .collect(),
         ),
         ("many traces", many_traces()),
+        ("what was sampled before", sampled_before()),
         (
             "a span of one millisecond",
             bytes(

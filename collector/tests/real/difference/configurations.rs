@@ -171,6 +171,22 @@ pub(crate) const CONFIGURATIONS: &[Configuration] = &[
     Configuration {
         metrics: "[]",
         ..same(
+            "sample what there ever was",
+            "{probabilistic_sampler: {sampling_percentage: 40, mode: equalizing, sampling_precision: 3}}",
+            "[probabilistic_sampler]",
+        )
+    },
+    Configuration {
+        metrics: "[]",
+        ..same(
+            "sample what arrives",
+            "{probabilistic_sampler: {sampling_percentage: 61.7, mode: proportional, fail_closed: false, sampling_priority: status}}",
+            "[probabilistic_sampler]",
+        )
+    },
+    Configuration {
+        metrics: "[]",
+        ..same(
             "sample records by an attribute",
             "{probabilistic_sampler: {sampling_percentage: 55.5, hash_seed: 3, fail_closed: false, attribute_source: record, from_attribute: http.url, sampling_priority: status}}",
             "[probabilistic_sampler]",
