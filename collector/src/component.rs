@@ -56,6 +56,7 @@ pub const EXTENSIONS: &[Kind<dyn BuildExtension>] = &[
     extension::file_storage::KIND,
     extension::headers_setter::KIND,
     extension::health_check::KIND,
+    extension::pprof::KIND,
     extension::zpages::KIND,
 ];
 

@@ -8,4 +8,5 @@ pub mod bearertokenauth;
 pub mod file_storage;
 pub mod headers_setter;
 pub mod health_check;
+pub mod pprof;
 pub mod zpages;

@@ -21,6 +21,7 @@ mod otelcol;
 mod peer;
 mod power;
 mod process;
+mod profiles;
 mod sender;
 mod sink;
 
@@ -50,6 +51,7 @@ fn main() {
         gate::TESTS,
         crashes::TESTS,
         power::TESTS,
+        profiles::TESTS,
     ]
     .into_iter()
     .flatten()

@@ -15,6 +15,8 @@ pub(crate) enum Peer {
     Node,
     /// The OpenTelemetry Collector.
     Otelcol,
+    /// What `go tool pprof` runs.
+    Pprof,
     /// Traces system calls.
     Strace,
     /// Root, for loop devices and mounts.
@@ -50,6 +52,7 @@ pub(crate) fn missing(peer: Peer) -> Option<String> {
         Peer::Java => built("java/client.jar").or_else(|| installed("java")),
         Peer::Node => built("node/node_modules").or_else(|| installed("node")),
         Peer::Otelcol => built("otelcol"),
+        Peer::Pprof => built("pprof"),
         Peer::Strace => installed("strace"),
         Peer::Root => {
             let id = Command::new("id").arg("-u").output().ok()?;
