@@ -222,6 +222,11 @@ impl Account {
         }
     }
 
+    /// The bytes that this sender holds.
+    pub fn held(&self) -> usize {
+        self.held.load(SeqCst)
+    }
+
     fn add(&self, bytes: usize) {
         self.held.fetch_add(bytes, SeqCst);
     }

@@ -2,10 +2,11 @@
 //!
 //! In: requests. Out: the same requests with a claim each, which acknowledges the record.
 //! Invariant: what [`Durable::append`] has answered well is on disk until it was delivered, or
-//! set aside among the dead letters.
+//! set aside among the dead letters; what is read back counts as memory until it is delivered.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use collector_otlp::wire::read_varint;
@@ -16,10 +17,19 @@ use super::Batching;
 use super::batching::Piece;
 use super::claim::Claim;
 use crate::batch::{Batch, Metadata};
+use crate::budget::{Account, Reservation};
 use crate::component::Failure;
 
 /// The layout of a record's metadata; another one would be another number.
 const LAYOUT: u8 = 1;
+
+/// The part of the memory for telemetry, as a divisor, above which nothing more is read back from
+/// disk: what is read is copied once more when it is joined and once more when it is sent, and
+/// what comes in needs room as well.
+const READ_BACK_DIVISOR: usize = 8;
+
+/// How often it is looked whether there is room again.
+const READ_BACK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The queue of one exporter for one signal.
 pub(super) struct Durable {
@@ -112,6 +122,34 @@ impl Durable {
     }
 }
 
+/// Waits for memory for what was read back; `hurry` is called as long as there is none.
+pub(super) async fn room_for(
+    account: &Arc<Account>,
+    bytes: usize,
+    hurry: impl Fn(),
+) -> Reservation {
+    loop {
+        if let Some(room) = room_now(account, bytes) {
+            return room;
+        }
+        hurry();
+        tokio::time::sleep(READ_BACK_INTERVAL).await;
+    }
+}
+
+/// Memory for what was read back, if there is some. For one request at a time there always is, so
+/// that a queue drains whatever else takes the memory.
+fn room_now(account: &Arc<Account>, bytes: usize) -> Option<Reservation> {
+    let mut lease = account.lease();
+    if !lease.try_grow(bytes, READ_BACK_DIVISOR) {
+        if account.held() > 0 {
+            return None;
+        }
+        lease.charge(bytes);
+    }
+    Some(lease.share())
+}
+
 fn refusal(error: AppendError) -> Failure {
     match error.may_pass() {
         true => Failure::retryable(error.to_string()),
@@ -171,6 +209,23 @@ fn read_meta(meta: &[u8]) -> Option<(String, Metadata)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_read_back_leaves_room_for_what_comes_in() {
+        let budget = Arc::new(crate::budget::Budget::of(800));
+        let (reader, receiver) = (budget.account(), budget.account());
+        let first = room_now(&reader, 60).unwrap();
+        assert!(room_now(&reader, 41).is_none(), "more than an eighth");
+        let second = room_now(&reader, 40).unwrap();
+        let mut coming = receiver.lease();
+        coming.grow(700).await.unwrap();
+        drop((first, second));
+        // Nothing is left, and it goes on all the same.
+        let third = room_now(&reader, 400).unwrap();
+        assert_eq!((third.bytes(), budget.used()), (400, 1100));
+        drop((third, coming));
+        assert_eq!(budget.used(), 0);
+    }
 
     #[test]
     fn metadata_comes_back_from_a_record() {

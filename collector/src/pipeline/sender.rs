@@ -23,7 +23,7 @@ use tokio::time::{Duration, Instant, sleep_until, timeout_at};
 
 use super::batching::{Formed, Former, Piece};
 use super::claim::Claim;
-use super::durable::Durable;
+use super::durable::{Durable, room_for};
 use super::gauges::Gauges;
 use super::line::Line;
 use super::{Batching, QueueSettings, SendingSettings, Sizer};
@@ -465,6 +465,7 @@ impl Shared {
 
     /// Brings what is on disk to the consumers, no faster than they take it.
     async fn read(self: Arc<Self>, durable: Arc<Durable>) {
+        let account = self.line.context.budget.account();
         loop {
             let mut room = std::pin::pin!(self.room.notified());
             room.as_mut().enable();
@@ -472,13 +473,24 @@ impl Shared {
                 room.await;
                 continue;
             }
-            let Some(piece) = durable.next().await else {
+            let Some(mut piece) = durable.next().await else {
                 return;
             };
+            let bytes = piece.batch.request.byte_len();
+            piece.batch.reservation = room_for(&account, bytes, || self.hurry()).await;
             // A record whose combination of metadata is one too many is left for the next start.
             if let Err(failure) = self.push(&mut self.state(), piece) {
                 tracing::warn!(exporter = %self.line.context.id, %failure, "a request stays in the queue");
             }
+        }
+    }
+
+    /// Sends off what is open, since it holds the memory that is needed to fill it.
+    fn hurry(&self) {
+        let mut state = self.state();
+        if let Some(formed) = state.former.take_oldest() {
+            state.ready.push_back(formed);
+            self.work.notify_one();
         }
     }
 

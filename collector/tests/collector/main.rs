@@ -8,6 +8,7 @@
 mod answers;
 mod configuration;
 mod connectors;
+mod drain;
 mod durable;
 mod flow;
 mod harness;
