@@ -4,7 +4,7 @@
 //! Invariant: a table's fields ascend by number, and every field that OTLP 1.9 defines for
 //! traces, logs and metrics is present; anything else on the wire is an unknown field.
 
-mod enums;
+pub mod enums;
 mod metrics;
 mod plan;
 

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use collector_otlp::schema::enums;
 use collector_otlp::{AnyValue, wire};
 
 use super::evaluate::{Getter, Test};
@@ -16,53 +17,22 @@ use super::value::Value;
 use crate::config::diagnostic::did_you_mean;
 use crate::pattern;
 
-/// The names that stand for numbers, apart from severities.
-const SYMBOLS: &[(&str, i64)] = &[
-    ("SPAN_KIND_UNSPECIFIED", 0),
-    ("SPAN_KIND_INTERNAL", 1),
-    ("SPAN_KIND_SERVER", 2),
-    ("SPAN_KIND_CLIENT", 3),
-    ("SPAN_KIND_PRODUCER", 4),
-    ("SPAN_KIND_CONSUMER", 5),
-    ("STATUS_CODE_UNSET", 0),
-    ("STATUS_CODE_OK", 1),
-    ("STATUS_CODE_ERROR", 2),
-    ("AGGREGATION_TEMPORALITY_UNSPECIFIED", 0),
-    ("AGGREGATION_TEMPORALITY_DELTA", 1),
-    ("AGGREGATION_TEMPORALITY_CUMULATIVE", 2),
-    ("METRIC_DATA_TYPE_NONE", 0),
-    ("METRIC_DATA_TYPE_GAUGE", 1),
-    ("METRIC_DATA_TYPE_SUM", 2),
-    ("METRIC_DATA_TYPE_HISTOGRAM", 3),
-    ("METRIC_DATA_TYPE_EXPONENTIAL_HISTOGRAM", 4),
-    ("METRIC_DATA_TYPE_SUMMARY", 5),
-    ("FLAG_NONE", 0),
-    ("FLAG_NO_RECORDED_VALUE", 1),
-    ("SEVERITY_NUMBER_UNSPECIFIED", 0),
-    ("SEVERITY_NUMBER_TRACE", 1),
-    ("SEVERITY_NUMBER_TRACE2", 2),
-    ("SEVERITY_NUMBER_TRACE3", 3),
-    ("SEVERITY_NUMBER_TRACE4", 4),
-    ("SEVERITY_NUMBER_DEBUG", 5),
-    ("SEVERITY_NUMBER_DEBUG2", 6),
-    ("SEVERITY_NUMBER_DEBUG3", 7),
-    ("SEVERITY_NUMBER_DEBUG4", 8),
-    ("SEVERITY_NUMBER_INFO", 9),
-    ("SEVERITY_NUMBER_INFO2", 10),
-    ("SEVERITY_NUMBER_INFO3", 11),
-    ("SEVERITY_NUMBER_INFO4", 12),
-    ("SEVERITY_NUMBER_WARN", 13),
-    ("SEVERITY_NUMBER_WARN2", 14),
-    ("SEVERITY_NUMBER_WARN3", 15),
-    ("SEVERITY_NUMBER_WARN4", 16),
-    ("SEVERITY_NUMBER_ERROR", 17),
-    ("SEVERITY_NUMBER_ERROR2", 18),
-    ("SEVERITY_NUMBER_ERROR3", 19),
-    ("SEVERITY_NUMBER_ERROR4", 20),
-    ("SEVERITY_NUMBER_FATAL", 21),
-    ("SEVERITY_NUMBER_FATAL2", 22),
-    ("SEVERITY_NUMBER_FATAL3", 23),
-    ("SEVERITY_NUMBER_FATAL4", 24),
+/// The names that stand for numbers: those of OTLP, and those that only OTTL has.
+const SYMBOLS: [&[(&str, i32)]; 5] = [
+    enums::SPAN_KINDS,
+    enums::STATUS_CODES,
+    enums::TEMPORALITIES,
+    enums::SEVERITIES,
+    &[
+        ("METRIC_DATA_TYPE_NONE", 0),
+        ("METRIC_DATA_TYPE_GAUGE", 1),
+        ("METRIC_DATA_TYPE_SUM", 2),
+        ("METRIC_DATA_TYPE_HISTOGRAM", 3),
+        ("METRIC_DATA_TYPE_EXPONENTIAL_HISTOGRAM", 4),
+        ("METRIC_DATA_TYPE_SUMMARY", 5),
+        ("FLAG_NONE", 0),
+        ("FLAG_NO_RECORDED_VALUE", 1),
+    ],
 ];
 
 /// Checks and compiles for one context.
@@ -174,6 +144,20 @@ impl Compiler {
             let (target, function) = (self.getter(target)?, self.pattern(pattern, at)?);
             return folded(Getter::Call(function, vec![target], keys), column);
         }
+        if name == "Now" {
+            arity(&name, count, 0, 0, column)?;
+            return Ok(Getter::Now);
+        }
+        if name == "ConvertCase" {
+            arity(&name, count, 2, 2, column)?;
+            let mut arguments = arguments.into_iter();
+            let target = arguments.next().map(|target| self.getter(target));
+            let function = arguments.next().map(case).transpose()?;
+            let (Some(target), Some(function)) = (target, function) else {
+                return Err(ParseFault::new(column, "ConvertCase takes two arguments"));
+            };
+            return folded(Getter::Call(function, vec![target?], keys), column);
+        }
         let found = FUNCTIONS.iter().find(|(known, ..)| *known == name);
         let Some((_, function, least, most)) = found else {
             return Err(unknown(&name, column));
@@ -189,6 +173,23 @@ impl Compiler {
     fn pattern(&mut self, expr: Expr, column: usize) -> Result<Function, ParseFault> {
         let text = literal_text(expr, "a pattern")?;
         regex(&text, column).map(Function::IsMatch)
+    }
+}
+
+/// What the second argument of `ConvertCase` stands for.
+fn case(expr: Expr) -> Result<Function, ParseFault> {
+    let column = expr.column;
+    match literal_text(expr, "a case")?.as_str() {
+        "lower" => Ok(Function::ToLowerCase),
+        "upper" => Ok(Function::ToUpperCase),
+        other @ ("snake" | "camel") => {
+            let message = format!("the case {other:?} is not supported yet");
+            Err(ParseFault::new(column, message))
+        }
+        other => {
+            let message = format!("the case must be \"lower\" or \"upper\", not {other:?}");
+            Err(ParseFault::new(column, message))
+        }
     }
 }
 
@@ -245,15 +246,19 @@ fn unknown(name: &str, column: usize) -> ParseFault {
         return ParseFault::new(column, "IsRootSpan applies to spans only");
     }
     let names = FUNCTIONS.iter().map(|(known, ..)| *known);
-    let help = did_you_mean(name, names.chain(["IsMatch", "IsRootSpan"]));
+    let help = did_you_mean(
+        name,
+        names.chain(["ConvertCase", "IsMatch", "IsRootSpan", "Now"]),
+    );
     ParseFault::new(column, format!("there is no function {name:?}")).with_help(help)
 }
 
 fn symbol(name: &str, column: usize) -> Result<i64, ParseFault> {
-    match SYMBOLS.iter().find(|(known, _)| *known == name) {
-        Some((_, number)) => Ok(*number),
+    let symbols = || SYMBOLS.into_iter().flatten();
+    match symbols().find(|(known, _)| *known == name) {
+        Some((_, number)) => Ok(i64::from(*number)),
         None => {
-            let help = did_you_mean(name, SYMBOLS.iter().map(|(known, _)| *known));
+            let help = did_you_mean(name, symbols().map(|(known, _)| *known));
             let message = format!("there is no enum {name:?}; strings stand in double quotes");
             Err(ParseFault::new(column, message).with_help(help))
         }

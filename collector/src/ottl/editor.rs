@@ -33,6 +33,18 @@ pub(super) enum Editor {
     ReplaceAllValues(Regex, String),
     ReplaceAllKeys(Regex, String),
     Limit(usize, Vec<String>),
+    MergeMaps(Getter, Strategy),
+}
+
+/// Which attributes `merge_maps` sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strategy {
+    /// Those that are absent.
+    Insert,
+    /// Those that are there.
+    Update,
+    /// All.
+    Upsert,
 }
 
 const EDITORS: &[&str] = &[
@@ -45,13 +57,13 @@ const EDITORS: &[&str] = &[
     "replace_pattern",
     "replace_all_patterns",
     "limit",
+    "merge_maps",
 ];
 
 /// Editors that otelcol has and this collector does not.
 const UNSUPPORTED: &[&str] = &[
     "append",
     "flatten",
-    "merge_maps",
     "replace_match",
     "replace_all_matches",
     "convert_sum_to_gauge",
@@ -109,6 +121,11 @@ impl Editor {
                     return Err(ParseFault::new(column, message));
                 }
                 Self::Limit(most, keys)
+            }
+            "merge_maps" => {
+                arguments.attributes()?;
+                let source = compiler.getter(arguments.next()?)?;
+                Self::MergeMaps(source, arguments.strategy()?)
             }
             _ => return Err(unknown(&call.name, call.column)),
         };
@@ -174,6 +191,10 @@ impl Editor {
                 }
             }
             Self::Limit(most, keys) => limit(record, *most, keys),
+            Self::MergeMaps(source, strategy) => {
+                let pairs = pairs(&source.read(&View::of(setting, record))?)?;
+                merge(record, pairs, *strategy);
+            }
         }
         Ok(())
     }
@@ -270,6 +291,21 @@ impl Arguments {
             _ => {
                 let message = "expected a whole number of zero or more";
                 Err(ParseFault::new(expr.column, message))
+            }
+        }
+    }
+
+    fn strategy(&mut self) -> Result<Strategy, ParseFault> {
+        let expr = self.next()?;
+        let column = expr.column;
+        match literal_text(expr, "a strategy")?.as_str() {
+            "insert" => Ok(Strategy::Insert),
+            "update" => Ok(Strategy::Update),
+            "upsert" => Ok(Strategy::Upsert),
+            other => {
+                let message =
+                    format!("a strategy is \"insert\", \"update\" or \"upsert\", not {other:?}");
+                Err(ParseFault::new(column, message))
             }
         }
     }
@@ -469,6 +505,45 @@ fn each_text(record: &mut Record<'_>, change: impl Fn(&[u8]) -> Option<Cow<'_, [
 fn boundary(text: &[u8], most: usize) -> usize {
     let is_start = |index: &usize| text.get(*index).is_none_or(|byte| byte & 0xc0 != 0x80);
     (0..=most.min(text.len())).rev().find(is_start).unwrap_or(0)
+}
+
+/// Keys and values of a map, the values as the bytes of an `AnyValue`.
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn pairs(value: &Value<'_>) -> Result<Pairs, EvalFault> {
+    match value {
+        Value::Map(map) => {
+            let pairs = AnyValue::Map(map).pairs().map(|(key, value)| {
+                let mut bytes = Vec::new();
+                value.write(&mut bytes);
+                (key.to_vec(), bytes)
+            });
+            Ok(pairs.collect())
+        }
+        Value::Attributes(record) => {
+            let pairs = record.attributes();
+            let pairs = pairs.map(|(place, key)| (key.to_vec(), record.value(place).to_vec()));
+            Ok(pairs.collect())
+        }
+        other => {
+            let message = format!("expected a map but got {}", other.kind());
+            Err(EvalFault::new(message))
+        }
+    }
+}
+
+fn merge(record: &mut Record<'_>, pairs: Pairs, strategy: Strategy) {
+    for (key, value) in pairs {
+        let is_there = record.find(&key).is_some();
+        let wanted = match strategy {
+            Strategy::Insert => !is_there,
+            Strategy::Update => is_there,
+            Strategy::Upsert => true,
+        };
+        if wanted {
+            record.upsert(&key, |out| out.extend_from_slice(&value));
+        }
+    }
 }
 
 fn limit(record: &mut Record<'_>, most: usize, keys: &[String]) {

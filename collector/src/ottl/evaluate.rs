@@ -3,6 +3,8 @@
 //! In: a [`View`] of the item. Out: a value, a truth, or why there is none.
 //! Invariant: nothing is allocated unless a function makes new text.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use super::compile::list_of;
 use super::fault::EvalFault;
 use super::function::Function;
@@ -20,6 +22,7 @@ pub(super) enum Getter {
     Negate(Box<Self>),
     List(Vec<Self>),
     RootSpan,
+    Now,
 }
 
 /// Something that is true or false.
@@ -67,6 +70,10 @@ impl Getter {
                 let values: Result<Vec<_>, _> =
                     items.iter().map(|getter| getter.read(view)).collect();
                 Ok(list_of(values?.into_iter()))
+            }
+            Self::Now => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH);
+                Ok(Value::Time(now.unwrap_or_default().as_nanos() as i128))
             }
             Self::RootSpan => Ok(Value::Bool(view.is_root_span(PARENT))),
         }

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 
 use collector_otlp::{AnyValue, wire};
 use regex::bytes::Regex;
-use sha2::{Digest, Sha256};
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha512};
 
 use super::fault::EvalFault;
 use super::path::hexadecimal;
@@ -36,7 +37,10 @@ pub(super) enum Function {
     Bool,
     Duration,
     Substring,
+    Sha1,
     Sha256,
+    Sha512,
+    ParseJson,
     Fnv,
     Trim,
     TrimPrefix,
@@ -50,7 +54,11 @@ pub(super) enum Function {
     Seconds,
     Minutes,
     Hours,
-    UnixNano,
+    Microseconds,
+    /// The time since 1970 in units of so many nanoseconds.
+    Unix(i128),
+    /// A time from seconds since 1970.
+    OfUnix,
 }
 
 /// The converters that take plain arguments, with the least and the most of them.
@@ -73,10 +81,14 @@ pub(super) const FUNCTIONS: &[(&str, Function, usize, usize)] = &[
     ("IsMap", Function::IsMap, 1, 1),
     ("IsString", Function::IsString, 1, 1),
     ("Len", Function::Len, 1, 1),
+    ("Microseconds", Function::Microseconds, 1, 1),
     ("Milliseconds", Function::Milliseconds, 1, 1),
     ("Minutes", Function::Minutes, 1, 1),
     ("Nanoseconds", Function::Nanoseconds, 1, 1),
+    ("ParseJSON", Function::ParseJson, 1, 1),
+    ("SHA1", Function::Sha1, 1, 1),
     ("SHA256", Function::Sha256, 1, 1),
+    ("SHA512", Function::Sha512, 1, 1),
     ("Seconds", Function::Seconds, 1, 1),
     ("SpanID", Function::Id(8), 1, 1),
     ("Split", Function::Split, 2, 2),
@@ -88,7 +100,11 @@ pub(super) const FUNCTIONS: &[(&str, Function, usize, usize)] = &[
     ("Trim", Function::Trim, 1, 2),
     ("TrimPrefix", Function::TrimPrefix, 2, 2),
     ("TrimSuffix", Function::TrimSuffix, 2, 2),
-    ("UnixNano", Function::UnixNano, 1, 1),
+    ("Unix", Function::OfUnix, 1, 2),
+    ("UnixMicro", Function::Unix(1_000), 1, 1),
+    ("UnixMilli", Function::Unix(1_000_000), 1, 1),
+    ("UnixNano", Function::Unix(1), 1, 1),
+    ("UnixSeconds", Function::Unix(1_000_000_000), 1, 1),
 ];
 
 /// Converters that otelcol has and this collector does not.
@@ -96,7 +112,6 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "Base64Decode",
     "CommunityID",
     "ConvertAttributesToElementsXML",
-    "ConvertCase",
     "ConvertTextToElementsXML",
     "Day",
     "Decode",
@@ -114,24 +129,19 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "Keys",
     "Log",
     "MD5",
-    "Microseconds",
     "Minute",
     "Month",
     "Murmur3Hash",
     "Murmur3Hash128",
     "Nanosecond",
-    "Now",
     "ParseCSV",
     "ParseInt",
-    "ParseJSON",
     "ParseKeyValue",
     "ParseSeverity",
     "ParseSimplifiedXML",
     "ParseXML",
     "ProfileID",
     "RemoveXML",
-    "SHA1",
-    "SHA512",
     "Second",
     "SliceToMap",
     "Sort",
@@ -143,10 +153,6 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "URL",
     "UUID",
     "UUIDv7",
-    "Unix",
-    "UnixMicro",
-    "UnixMilli",
-    "UnixSeconds",
     "UserAgent",
     "Values",
     "Weekday",
@@ -205,17 +211,22 @@ impl Function {
             },
             Self::Duration => duration(&string(value)?)?,
             Self::Sha256 => Value::Text(Cow::Owned(hexadecimal(&Sha256::digest(string(value)?)))),
+            Self::Sha1 => Value::Text(Cow::Owned(hexadecimal(&Sha1::digest(string(value)?)))),
+            Self::Sha512 => Value::Text(Cow::Owned(hexadecimal(&Sha512::digest(string(value)?)))),
+            Self::ParseJson => super::json::parse(&string(value)?)?,
+            Self::OfUnix => unix(&value, &Value::Int(0))?,
             Self::Fnv => Value::Int(fnv64(&string(value)?) as i64),
             Self::Hex => Value::Text(Cow::Owned(hexadecimal(&hex_bytes(&value)?))),
             Self::Trim => Value::Text(trimmed(&string(value)?, b" ")),
             Self::Id(length) => id(value, *length)?,
             Self::Nanoseconds
+            | Self::Microseconds
             | Self::Milliseconds
             | Self::Seconds
             | Self::Minutes
             | Self::Hours => self.in_unit(&value)?,
-            Self::UnixNano => match value {
-                Value::Time(nanoseconds) => Value::Int(nanoseconds as i64),
+            Self::Unix(unit) => match value {
+                Value::Time(nanoseconds) => Value::Int(nanoseconds.div_euclid(*unit) as i64),
                 value => return Err(expected("a time", &value)),
             },
             _ => return Err(EvalFault::new("this function takes more arguments")),
@@ -249,6 +260,7 @@ impl Function {
                 })),
                 value => return Err(expected("a list", value)),
             },
+            Self::OfUnix => unix(&first, &second)?,
             Self::Substring => substring(&string(first)?, &second, &next())?,
             _ => return Err(EvalFault::new("this function takes one argument")),
         })
@@ -261,6 +273,7 @@ impl Function {
         let seconds = *nanoseconds as f64 / 1e9;
         Ok(match self {
             Self::Nanoseconds => Value::Int(*nanoseconds as i64),
+            Self::Microseconds => Value::Int((nanoseconds / 1_000) as i64),
             Self::Milliseconds => Value::Int((nanoseconds / 1_000_000) as i64),
             Self::Seconds => Value::Double(seconds),
             Self::Minutes => Value::Double(seconds / 60.0),
@@ -357,6 +370,16 @@ fn bool_like<'v>(value: Value<'v>) -> Outcome<'v> {
 
 fn parsed<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// The time of so many seconds and nanoseconds since 1970.
+fn unix(seconds: &Value<'_>, nanoseconds: &Value<'_>) -> Outcome<'static> {
+    match (seconds, nanoseconds) {
+        (Value::Int(seconds), Value::Int(nanoseconds)) => Ok(Value::Time(
+            i128::from(*seconds) * 1_000_000_000 + i128::from(*nanoseconds),
+        )),
+        (Value::Int(_), other) | (other, _) => Err(expected("an integer", other)),
+    }
 }
 
 /// A duration as Go writes it, perhaps with a sign.

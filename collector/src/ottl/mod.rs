@@ -5,7 +5,7 @@
 //! configuration is read, at its column, with a suggestion.
 //!
 //! - [`lexer`], [`syntax`]: text to grammar
-//! - [`path`], [`function`], [`value`]: what there is to compute with
+//! - [`path`], [`function`], [`json`], [`value`]: what there is to compute with
 //! - [`compile`], [`evaluate`]: checked once, computed for every item
 //! - [`editor`]: functions that change an item
 //!
@@ -18,6 +18,7 @@ mod editor;
 mod evaluate;
 mod fault;
 mod function;
+mod json;
 mod lexer;
 mod path;
 mod syntax;

@@ -182,6 +182,24 @@ fn conditions_of_spans() {
             true,
         ),
         (r#"Split(name, " ")[1] == "/health""#, true),
+        (
+            r#"ParseJSON("{\"a\": [1, {\"b\": \"c\"}]}")["a"][1]["b"] == "c""#,
+            true,
+        ),
+        (r#"ParseJSON("[1]")[0] == 1.0"#, true),
+        (r#"ConvertCase(name, "lower") == "get /health""#, true),
+        (
+            r#"SHA1("abc") == "a9993e364706816aba3e25717850c26c9cd0d89d""#,
+            true,
+        ),
+        (r#"HasPrefix(SHA512("abc"), "ddaf35a193617aba")"#, true),
+        (
+            r#"UnixSeconds(end_time) == UnixMilli(end_time) / 1000"#,
+            true,
+        ),
+        (r#"UnixMicro(Unix(1, 2500)) == 1000002"#, true),
+        (r#"Microseconds(end_time - start_time) == 2500000"#, true),
+        (r#"Now() > end_time"#, true),
         (r#"Substring(name, 0, 3) == "GET""#, true),
         (
             r#"SHA256("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad""#,
@@ -309,8 +327,8 @@ fn what_cannot_work_is_refused_with_its_column() {
             "at column 1 of this OTTL: there is no function \"IsMach\" (did you mean \"IsMatch\"?)",
         ),
         (
-            "true and ParseJSON(name) == 1",
-            "at column 10 of this OTTL: the function ParseJSON is not supported yet",
+            "true and ParseXML(name) == 1",
+            "at column 10 of this OTTL: the function ParseXML is not supported yet",
         ),
         (
             "IsMatch(name)",

@@ -2,7 +2,8 @@
 //!
 //! In: nothing. Out: tables of name and number. Invariant: names are unique within a table.
 
-pub(super) const SPAN_KINDS: &[(&str, i32)] = &[
+/// Kinds of spans.
+pub const SPAN_KINDS: &[(&str, i32)] = &[
     ("SPAN_KIND_UNSPECIFIED", 0),
     ("SPAN_KIND_INTERNAL", 1),
     ("SPAN_KIND_SERVER", 2),
@@ -10,17 +11,20 @@ pub(super) const SPAN_KINDS: &[(&str, i32)] = &[
     ("SPAN_KIND_PRODUCER", 4),
     ("SPAN_KIND_CONSUMER", 5),
 ];
-pub(super) const STATUS_CODES: &[(&str, i32)] = &[
+/// Codes of a span's status.
+pub const STATUS_CODES: &[(&str, i32)] = &[
     ("STATUS_CODE_UNSET", 0),
     ("STATUS_CODE_OK", 1),
     ("STATUS_CODE_ERROR", 2),
 ];
-pub(super) const TEMPORALITIES: &[(&str, i32)] = &[
+/// Temporalities of sums and histograms.
+pub const TEMPORALITIES: &[(&str, i32)] = &[
     ("AGGREGATION_TEMPORALITY_UNSPECIFIED", 0),
     ("AGGREGATION_TEMPORALITY_DELTA", 1),
     ("AGGREGATION_TEMPORALITY_CUMULATIVE", 2),
 ];
-pub(super) const SEVERITIES: &[(&str, i32)] = &[
+/// Severities of log records.
+pub const SEVERITIES: &[(&str, i32)] = &[
     ("SEVERITY_NUMBER_UNSPECIFIED", 0),
     ("SEVERITY_NUMBER_TRACE", 1),
     ("SEVERITY_NUMBER_TRACE2", 2),

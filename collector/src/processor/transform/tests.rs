@@ -220,8 +220,8 @@ fn what_is_wrong_is_said() {
             "at column 1 of this OTTL: there is no function \"sett\" that changes anything",
         ),
         (
-            "merge_maps(attributes, attributes, \"insert\")",
-            "at column 1 of this OTTL: the function merge_maps is not supported yet",
+            "append(attributes[\"a\"], \"b\")",
+            "at column 1 of this OTTL: the function append is not supported yet",
         ),
         (
             "set(resource.attributes[\"a\"], 1)",

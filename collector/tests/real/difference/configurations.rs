@@ -76,6 +76,38 @@ pub(crate) const CONFIGURATIONS: &[Configuration] = &[
         "[attributes]",
     ),
     Configuration {
+        traces: "[transform]",
+        metrics: "[transform]",
+        logs: "[transform]",
+        ..same(
+            "transform with functions",
+            "
+  transform:
+    error_mode: silent
+    trace_statements:
+      - 'merge_maps(span.attributes, resource.attributes, \"insert\")'
+      - 'merge_maps(span.attributes, ParseJSON(\"{\\\"status\\\":1,\\\"new\\\":[true,null,-2.5,{\\\"a\\\":\\\"b\\\"}]}\"), \"update\")'
+      - 'set(span.attributes[\"upper\"], ConvertCase(span.name, \"upper\"))'
+      - 'set(span.attributes[\"digests\"], [SHA1(span.name), SHA256(span.name), SHA512(span.name), FNV(span.name)])'
+      - 'set(span.attributes[\"micros\"], Microseconds(span.end_time - span.start_time)) where span.end_time != nil'
+      - 'set(span.attributes[\"begin\"], UnixMilli(span.start_time))'
+      - 'set(span.attributes[\"parts\"], Split(span.name, \" \")) where Len(span.name) > 4'
+      - 'set(span.attributes[\"part\"], Substring(span.name, 1, 3)) where IsString(span.name)'
+      - 'set(span.attributes[\"numbers\"], Concat([Int(span.attributes[\"number.text\"]), Double(\"1.5\"), String(true)], \"-\"))'
+      - 'delete_matching_keys(span.attributes, \"^http\")'
+      - 'replace_all_patterns(span.attributes, \"value\", \"anna\", \"***\")'
+      - 'replace_all_patterns(span.attributes, \"key\", \"user\", \"person\")'
+    metric_statements:
+      - 'merge_maps(datapoint.attributes, resource.attributes, \"upsert\")'
+    log_statements:
+      - 'merge_maps(log.attributes, ParseJSON(log.body), \"upsert\") where IsString(log.body)'
+      - 'set(log.attributes[\"parsed\"], ParseJSON(\"[1,[],{}]\"))'
+      - 'keep_matching_keys(log.attributes, \"^(http|parsed)\")'
+",
+            "",
+        )
+    },
+    Configuration {
         metrics: "[]",
         logs: "[]",
         ..same(
