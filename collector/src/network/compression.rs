@@ -26,8 +26,8 @@ const ZSTD_WINDOW_LOG: u32 = 23;
 /// libdeflate's lowest level that stays within 5 % of what otelcol's gzip makes of spans.
 const GZIP_LEVEL: i32 = 6;
 
-/// Makes less than otelcol's zstd of every signal, for half the work of zstd's own default of 3.
-const ZSTD_LEVEL: i32 = 1;
+/// zstd's own default; level 1 takes half the work, and makes 9 % more of spans than otelcol does.
+const ZSTD_LEVEL: i32 = 3;
 
 /// What a framed snappy stream begins with.
 const SNAPPY_STREAM: &[u8] = b"\xff\x06\x00\x00sNaPpY";
