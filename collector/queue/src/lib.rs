@@ -54,7 +54,7 @@ pub use queue::Queue;
 pub use space::Space;
 
 /// The bytes of records that are read ahead of who consumes them.
-pub const READY_BYTES: usize = 8 << 20;
+pub const READY_BYTES: usize = 6 << 20;
 
 /// What happens when a queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
