@@ -427,19 +427,17 @@ impl<'a> Record<'a> {
 
     /// The bytes in the last field with this number; empty when there is none.
     pub fn bytes(&self, number: u32) -> &[u8] {
-        let Some((place, field)) = self.last(number) else {
-            return &[];
-        };
-        let slot = &self.slots[place.0 as usize];
-        if slot.state == State::Kept && slot.part.wire_type == 2 {
-            return &self.source[slot.part.value as usize..slot.part.end as usize];
-        }
-        match wire::Fields::of(field).next() {
-            Some(Ok(wire::Field {
-                value: wire::Value::Bytes(value),
-                ..
-            })) => value,
-            _ => &[],
+        let slot = self
+            .last(number)
+            .map(|(place, _)| self.slots[place.0 as usize]);
+        match slot {
+            Some(slot) if slot.state == State::Kept && slot.part.wire_type == 2 => {
+                &self.source[slot.part.value as usize..slot.part.end as usize]
+            }
+            _ => match self.field(number) {
+                Some(wire::Value::Bytes(value)) => value,
+                _ => &[],
+            },
         }
     }
 
