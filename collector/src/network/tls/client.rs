@@ -75,7 +75,7 @@ impl ClientTls {
         if system {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
-        let builder = ClientConfig::builder_with_provider(provider())
+        let builder = ClientConfig::builder_with_provider(self.material.provider())
             .with_protocol_versions(&self.material.versions.list())
             .map_err(|error| error.to_string())?;
         let builder = match self.insecure_skip_verify {

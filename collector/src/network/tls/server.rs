@@ -55,7 +55,7 @@ impl ServerTlsSettings {
     }
 
     fn make(&self, alpn: Vec<Vec<u8>>) -> Result<Arc<ServerConfig>, String> {
-        let builder = ServerConfig::builder_with_provider(provider())
+        let builder = ServerConfig::builder_with_provider(self.material.provider())
             .with_protocol_versions(&self.material.versions.list())
             .map_err(|error| error.to_string())?;
         let builder = match &self.client_ca {
