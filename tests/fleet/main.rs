@@ -8,6 +8,7 @@
 mod accounts;
 mod change;
 mod command_line;
+mod connections;
 mod destroy;
 mod disks;
 mod failure;
@@ -49,6 +50,7 @@ fn tests() -> Vec<Test> {
         kinds::TESTS,
         refusal::TESTS,
         unreachable::TESTS,
+        connections::TESTS,
         disks::TESTS,
         accounts::TESTS,
         secrets::TESTS,

@@ -161,7 +161,8 @@ impl RunContext {
             endpoints.push(Endpoint::of(&one.host, &self.secrets)?);
         }
         let helpers = Helpers::load()?;
-        let agent = SshAgent::prepare(&endpoints, helpers.clone())?;
+        let described = self.with_bastions(&endpoints)?;
+        let agent = SshAgent::prepare(&described, helpers.clone())?;
         let hosts = endpoints.into_iter().map(|endpoint| -> Box<dyn Host> {
             if endpoint.local {
                 Box::new(LocalHost::new(endpoint, helpers.clone()))
@@ -229,6 +230,19 @@ impl RunContext {
             }
         }
         attending
+    }
+
+    /// The same, and the hosts of the fleet through which they are reached.
+    fn with_bastions(&self, endpoints: &[Endpoint]) -> Result<Vec<Endpoint>> {
+        let mut all = endpoints.to_vec();
+        for host in &self.fleet.hosts {
+            let known = |one: &Endpoint| one.name == host.name();
+            let leads = |one: &Endpoint| one.jump.as_deref() == Some(host.name());
+            if endpoints.iter().any(leads) && !endpoints.iter().any(known) {
+                all.push(Endpoint::of(host, &self.secrets)?);
+            }
+        }
+        Ok(all)
     }
 
     /// All hosts without anything that they shall be: what they have is in their own manifests.

@@ -42,6 +42,8 @@ pub struct Endpoint {
     pub sudo_password: Option<Secret>,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
+    /// How long an idle connection stays for runs to come; zero ends it with the run.
+    pub keep_connection: Duration,
 }
 
 /// How a host is reached, as it is written down on other hosts: nothing of it is secret.
@@ -126,6 +128,7 @@ impl Endpoint {
             sudo: reached.sudo,
             sudo_password,
             connect_timeout: CONNECT_TIMEOUT,
+            keep_connection: Duration::ZERO,
         })
     }
 
@@ -173,6 +176,7 @@ impl Endpoint {
             sudo: ssh.becoming != Become::Never,
             sudo_password,
             connect_timeout: ssh.connect_timeout,
+            keep_connection: ssh.keep_connection,
         })
     }
 }

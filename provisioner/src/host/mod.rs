@@ -1,7 +1,8 @@
 //! Conversations with hosts.
 //!
 //! Goes in: an [`Endpoint`]. Comes out: a [`Conversation`] with the helper that runs there.
-//! Invariant: one connection and one execution per host and run, whatever is done.
+//! Invariant: one execution per host and run, whatever is done, and at most one new connection
+//! where none was kept.
 
 mod conversation;
 mod endpoint;
@@ -10,6 +11,7 @@ mod fake;
 mod helper;
 mod launch;
 mod local;
+mod master;
 mod scan;
 mod ssh;
 

@@ -3,55 +3,83 @@
 //! Goes in: endpoints. Comes out: one generated `ssh_config` for all of them, and conversations.
 //! Invariant: host keys are always checked, and nothing ever asks on the terminal.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder, Stdio};
+use openssh::{Session, Stdio};
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
 use super::conversation::Transport;
 use super::launch::script;
+use super::master::{self, Master};
 use super::{BoxFuture, Conversation, Endpoint, Helpers, Host};
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long the handshake may take beside the connection itself.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long a connection outlives a run that was killed before it could end it.
-const IDLE_SECONDS: NonZeroUsize = NonZeroUsize::new(30).unwrap();
-
-/// How often a connection that is silent is asked for a sign of life.
-const ALIVE_INTERVAL: Duration = Duration::from_secs(15);
-
-/// OpenSSH's files for one run: the configuration, the pinned keys and the control sockets.
+/// OpenSSH's files for one run: the configuration and the pinned keys, and the hosts that others
+/// are reached through.
 #[derive(Debug)]
 pub struct SshAgent {
     folder: TempDir,
     helpers: Helpers,
+    /// Where control sockets stand.
+    sockets: PathBuf,
+    /// The user's own configuration, which decides what the inventory leaves out.
+    user_config: String,
+    /// By what the inventory calls them; all hosts behind one of them share one connection to it.
+    bastions: BTreeMap<String, Bastion>,
+}
+
+/// A host that others are reached through.
+#[derive(Debug)]
+struct Bastion {
+    master: Master,
+    connection: Mutex<Reached>,
+}
+
+/// How a bastion was reached.
+#[derive(Debug)]
+enum Reached {
+    /// Not yet.
+    No,
+    /// By the connection of an earlier run, which may be dead.
+    Before,
+    /// By a connection of this run.
+    Now,
+    /// Not at all, for this reason.
+    Never(String),
 }
 
 impl SshAgent {
     /// Writes the files for these hosts.
     ///
     /// # Errors
-    /// The temporary folder cannot be written.
+    /// The temporary folder cannot be written, or there is no place for control sockets.
     pub fn prepare(endpoints: &[Endpoint], helpers: Helpers) -> Result<Arc<Self>> {
         let wrap = |error: std::io::Error| {
             Error::controller("the files for ssh cannot be written").caused_by(error)
         };
-        // A control socket's path has 108 bytes at most, so its folder stands near the root.
         let folder = tempfile::Builder::new()
             .prefix("provision-")
             .tempdir_in("/tmp")
             .map_err(wrap)?;
+        let sockets = master::folder()?;
+        let user_config = user_config();
+        let config = folder.path().join("config");
+        let bastions = bastions(endpoints, &config, &sockets, &user_config);
         let known_hosts = folder.path().join("known_hosts");
         std::fs::write(&known_hosts, pinned_keys(endpoints)).map_err(wrap)?;
-        let config = ssh_config(endpoints, &known_hosts);
-        std::fs::write(folder.path().join("config"), config).map_err(wrap)?;
-        Ok(Arc::new(Self { folder, helpers }))
+        let text = ssh_config(endpoints, &known_hosts, &bastions);
+        std::fs::write(config, text).map_err(wrap)?;
+        Ok(Arc::new(Self {
+            folder,
+            helpers,
+            sockets,
+            user_config,
+            bastions,
+        }))
     }
 
     /// One of the hosts.
@@ -66,6 +94,74 @@ impl SshAgent {
     pub(super) fn config(&self) -> PathBuf {
         self.folder.path().join("config")
     }
+
+    fn master(&self, endpoint: &Endpoint) -> Master {
+        Master {
+            destination: endpoint.name.clone(),
+            config: self.config(),
+            socket: self.sockets.join(way(endpoint, &self.user_config)),
+            connect_timeout: endpoint.connect_timeout,
+            keep: endpoint.keep_connection,
+        }
+    }
+}
+
+/// A name for the way to a host: all that the inventory and the user's own configuration say.
+fn way(endpoint: &Endpoint, user_config: &str) -> String {
+    let Endpoint {
+        name,
+        address,
+        port,
+        user,
+        identity,
+        jump,
+        proxy_command,
+        host_keys,
+        ..
+    } = endpoint;
+    let account = (port, user, identity, host_keys);
+    let words = format!(
+        "{name:?} {address:?} {account:?} {:?}",
+        (jump, proxy_command)
+    );
+    master::short_name(&[&words, user_config])
+}
+
+impl Bastion {
+    /// Sees to it that there is a connection; `true` where an earlier run made it. `Err` holds
+    /// OpenSSH's words.
+    async fn reach(&self) -> std::result::Result<bool, String> {
+        let mut reached = self.connection.lock().await;
+        if let Reached::No = *reached {
+            *reached = if self.master.answers().await {
+                Reached::Before
+            } else {
+                self.make().await
+            };
+        }
+        match &*reached {
+            Reached::Never(words) => Err(words.clone()),
+            other => Ok(matches!(other, Reached::Before)),
+        }
+    }
+
+    /// Replaces the connection of an earlier run, unless another host has just had that done.
+    async fn renew(&self) {
+        let mut reached = self.connection.lock().await;
+        if let Reached::Before = *reached {
+            if let Some(session) = self.master.found() {
+                self.master.retire(session).await;
+            }
+            *reached = self.make().await;
+        }
+    }
+
+    async fn make(&self) -> Reached {
+        match self.master.make().await {
+            Ok(_) => Reached::Now,
+            Err(words) => Reached::Never(words),
+        }
+    }
 }
 
 /// One host behind OpenSSH.
@@ -77,26 +173,69 @@ pub struct SshHost {
 
 impl SshHost {
     async fn run(&self) -> Result<Conversation> {
-        let mut builder = SessionBuilder::default();
-        builder
-            .known_hosts_check(KnownHosts::Strict)
-            .config_file(self.agent.config())
-            .control_directory(self.agent.folder.path())
-            .control_persist(ControlPersist::IdleFor(IDLE_SECONDS))
-            .connect_timeout(self.endpoint.connect_timeout)
-            .server_alive_interval(ALIVE_INTERVAL);
-        let connecting = builder.connect_mux(&self.endpoint.name);
-        let deadline = self.endpoint.connect_timeout + HANDSHAKE_TIMEOUT;
-        let session = match tokio::time::timeout(deadline, connecting).await {
-            Ok(Ok(session)) => Arc::new(session),
-            Ok(Err(error)) => return Err(self.explain(&describe(&error))),
-            Err(_) => return Err(self.explain("the handshake did not end in time")),
+        let master = self.agent.master(&self.endpoint);
+        let transport = match self.over_kept(&master).await {
+            Some(transport) => transport,
+            None => self.over_new(&master).await?,
         };
-        let transport = self.execute(session).await?;
         Conversation::begin(transport, &self.agent.helpers, &self.endpoint).await
     }
 
-    async fn execute(&self, session: Arc<Session>) -> Result<Transport> {
+    /// An execution over the connection that an earlier run left, unless that is dead.
+    async fn over_kept(&self, master: &Master) -> Option<Transport> {
+        let session = Arc::new(master.found()?);
+        let execution = self.execute(Arc::clone(&session), false);
+        if let Ok(Ok(transport)) = tokio::time::timeout(master.connect_timeout, execution).await {
+            return Some(transport);
+        }
+        if let Some(session) = Arc::into_inner(session) {
+            master.retire(session).await;
+        }
+        None
+    }
+
+    async fn over_new(&self, master: &Master) -> Result<Transport> {
+        let session = match self.connect_through_bastion(master).await {
+            Ok(session) => Arc::new(session),
+            Err(words) => return Err(self.explain(&words)),
+        };
+        let execution = self.execute(session, !master.is_kept());
+        match tokio::time::timeout(master.connect_timeout, execution).await {
+            Ok(transport) => transport,
+            Err(_) => Err(self.explain("the execution did not begin in time")),
+        }
+    }
+
+    async fn connect_through_bastion(
+        &self,
+        master: &Master,
+    ) -> std::result::Result<Session, String> {
+        if let Some(own) = self.agent.bastions.get(&self.endpoint.name) {
+            if own.reach().await? {
+                own.renew().await;
+                own.reach().await?;
+            }
+            return Ok(own.master.session());
+        }
+        let jump = self.endpoint.jump.as_deref();
+        let Some(bastion) = jump.and_then(|jump| self.agent.bastions.get(jump)) else {
+            return master.make().await;
+        };
+        let name = &bastion.master.destination;
+        let unreached = |words: String| format!("through {name}: {words}");
+        let before = bastion.reach().await.map_err(unreached)?;
+        match master.make().await {
+            // What an earlier run left may lead nowhere any more.
+            Err(_) if before => {
+                bastion.renew().await;
+                bastion.reach().await.map_err(unreached)?;
+                master.make().await
+            }
+            made => made,
+        }
+    }
+
+    async fn execute(&self, session: Arc<Session>, close: bool) -> Result<Transport> {
         let command = script(&self.agent.helpers, &self.endpoint);
         let mut child = Session::to_raw_command(Arc::clone(&session), command)
             .stdin(Stdio::piped())
@@ -113,7 +252,6 @@ impl SshHost {
         let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
             return Err(self.explain("a stream of the execution is missing"));
         };
-        let agent = Arc::clone(&self.agent);
         Ok(Transport {
             reader: Box::new(stdout),
             writer: Box::new(stdin),
@@ -121,11 +259,9 @@ impl SshHost {
             closer: Box::new(move || {
                 Box::pin(async move {
                     let _ = child.wait().await;
-                    if let Some(session) = Arc::into_inner(session) {
+                    if close && let Some(session) = Arc::into_inner(session) {
                         let _ = session.close().await;
                     }
-                    // The control sockets stand in its folder, so it goes last.
-                    drop(agent);
                 })
             }),
         })
@@ -238,8 +374,67 @@ fn pinned_keys(endpoints: &[Endpoint]) -> String {
     lines
 }
 
+/// The files of OpenSSH's that are the user's and the machine's.
+const USER_CONFIGS: [&str; 2] = ["~/.ssh/config", "/etc/ssh/ssh_config"];
+
+/// What they say now; a connection that was made by other words is not used again.
+fn user_config() -> String {
+    let home = std::env::home_dir().unwrap_or_default();
+    let read = |file: &&str| {
+        let path = match file.strip_prefix("~/") {
+            Some(rest) => home.join(rest),
+            None => PathBuf::from(file),
+        };
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    USER_CONFIGS.iter().map(read).collect()
+}
+
+/// The hosts that others are reached through. A jump in words that could mean more to a shell
+/// than a name is left to OpenSSH.
+fn bastions(
+    endpoints: &[Endpoint],
+    config: &Path,
+    sockets: &Path,
+    user_config: &str,
+) -> BTreeMap<String, Bastion> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._:@[]-".contains(c);
+    let through = |endpoint: &&Endpoint| {
+        let jump = endpoint.jump.as_deref().unwrap_or_default();
+        !jump.is_empty() && !jump.starts_with('-') && jump.chars().all(plain)
+    };
+    let mut bastions = BTreeMap::new();
+    for endpoint in endpoints.iter().filter(through) {
+        let jump = endpoint.jump.clone().unwrap_or_default();
+        let described = endpoints.iter().find(|other| other.name == jump);
+        let (destination, name) = match described {
+            Some(other) => (jump.clone(), way(other, user_config)),
+            None => {
+                let name = master::short_name(&["bastion", &jump, user_config]);
+                (format!("ssh://{jump}"), name)
+            }
+        };
+        let master = Master {
+            destination,
+            config: config.to_owned(),
+            socket: sockets.join(name),
+            connect_timeout: endpoint.connect_timeout,
+            keep: endpoint.keep_connection,
+        };
+        bastions.entry(jump).or_insert_with(|| Bastion {
+            master,
+            connection: Mutex::new(Reached::No),
+        });
+    }
+    bastions
+}
+
 /// One block per host; the user's own configuration fills in what they leave out.
-fn ssh_config(endpoints: &[Endpoint], known_hosts: &Path) -> String {
+fn ssh_config(
+    endpoints: &[Endpoint],
+    known_hosts: &Path,
+    bastions: &BTreeMap<String, Bastion>,
+) -> String {
     let mut text = String::new();
     for endpoint in endpoints {
         let _ = writeln!(text, "Host {}", endpoint.name);
@@ -258,7 +453,10 @@ fn ssh_config(endpoints: &[Endpoint], known_hosts: &Path) -> String {
             option("IdentitiesOnly", "yes");
         }
         if let Some(jump) = &endpoint.jump {
-            option("ProxyJump", jump);
+            match bastions.get(jump) {
+                Some(bastion) => option("ProxyCommand", &through(&bastion.master)),
+                None => option("ProxyJump", jump),
+            }
         }
         if let Some(command) = &endpoint.proxy_command {
             option("ProxyCommand", command);
@@ -271,14 +469,25 @@ fn ssh_config(endpoints: &[Endpoint], known_hosts: &Path) -> String {
     }
     // No host of this run may be met by a block of the user's with another meaning of BatchMode.
     text.push_str("Host *\n  BatchMode yes\n  ForwardAgent no\n  ForwardX11 no\n  RequestTTY no\n");
-    for file in ["~/.ssh/config", "/etc/ssh/ssh_config"] {
+    for file in USER_CONFIGS {
         let _ = writeln!(text, "Match all\n  Include {file}");
     }
     text
 }
 
+/// What ProxyJump would do, but over the connection that all hosts behind the bastion share.
+/// Where that has just ended, `ssh` makes one of its own.
+fn through(bastion: &Master) -> String {
+    let (config, socket) = (bastion.config.display(), bastion.socket());
+    let socket = socket.display();
+    let destination = &bastion.destination;
+    format!("ssh -F {config} -S {socket} -o ControlMaster=no -W [%h]:%p {destination}")
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn endpoint() -> Endpoint {
@@ -296,16 +505,40 @@ mod tests {
             sudo: true,
             sudo_password: None,
             connect_timeout: Duration::from_secs(10),
+            keep_connection: Duration::from_secs(60),
         }
     }
 
     #[test]
     fn a_pinned_host_is_checked_against_its_pin_alone() {
-        let config = ssh_config(&[endpoint()], Path::new("/tmp/known"));
+        let endpoints = [endpoint()];
+        let config = Path::new("/tmp/provision-x/config");
+        let bastions = bastions(&endpoints, config, Path::new("/run/provision"), "");
+        let config = ssh_config(&endpoints, Path::new("/tmp/known"), &bastions);
         insta::assert_snapshot!(config);
         assert_eq!(
             pinned_keys(&[endpoint()]),
             "collector-1 ssh-ed25519 AAAA1\n"
         );
+    }
+
+    #[test]
+    fn another_way_to_a_host_is_another_connection() {
+        let (first, mut other) = (endpoint(), endpoint());
+        other.host_keys = vec!["ssh-ed25519 AAAA2".into()];
+        assert_ne!(way(&first, ""), way(&other, ""));
+        assert_ne!(way(&first, ""), way(&first, "Host *"));
+        // How long it is kept is no part of the way.
+        other = endpoint();
+        other.keep_connection = Duration::ZERO;
+        assert_eq!(way(&first, ""), way(&other, ""));
+    }
+
+    #[test]
+    fn a_jump_that_a_shell_could_read_otherwise_is_left_to_openssh() {
+        let mut strange = endpoint();
+        strange.jump = Some("bastion;id".into());
+        let none = bastions(&[strange], Path::new("/tmp/c"), Path::new("/run/p"), "");
+        assert!(none.is_empty());
     }
 }

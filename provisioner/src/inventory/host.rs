@@ -56,6 +56,8 @@ pub struct SshSettings {
     pub becoming: Become,
     /// How long a connection may take to be made.
     pub connect_timeout: std::time::Duration,
+    /// How long an idle connection stays for runs to come; zero ends it with the run.
+    pub keep_connection: std::time::Duration,
 }
 
 /// How root's rights are got.
@@ -79,6 +81,7 @@ impl Default for SshSettings {
             proxy_command: None,
             becoming: Become::Auto,
             connect_timeout: std::time::Duration::from_secs(10),
+            keep_connection: std::time::Duration::from_secs(60),
         }
     }
 }
@@ -103,6 +106,9 @@ impl SshSettings {
             connect_timeout: section
                 .parse::<Duration>("connect_timeout")
                 .map_or(above.connect_timeout, |entry| entry.value.0),
+            keep_connection: section
+                .parse::<Duration>("keep_connection")
+                .map_or(above.keep_connection, |entry| entry.value.0),
         };
         section.finish();
         settings

@@ -86,6 +86,7 @@ fn endpoint(name: &str) -> Endpoint {
         sudo: false,
         sudo_password: None,
         connect_timeout: Duration::from_secs(1),
+        keep_connection: Duration::ZERO,
     }
 }
 
