@@ -31,7 +31,7 @@ use crate::manifest::Manifest;
 use crate::operation;
 use crate::root::Root;
 use crate::stage::{self, Accepted};
-use crate::{balancer, fact, greeting, peers, probe, retire};
+use crate::{balancer, deadman, fact, greeting, peers, probe, retire};
 
 /// How many requests are read ahead; each is bounded by the frame limit.
 const READ_AHEAD: usize = 4;
@@ -218,6 +218,15 @@ impl<W: Write> Session<W> {
             Request::Balance(request) => {
                 self.check_locked()?;
                 Answer::Balanced(balancer::balance(&self.root, &request, &self.ending)?)
+            }
+            Request::Arm(request) => {
+                self.check_locked()?;
+                Answer::Armed(deadman::arm(&self.root, &request)?)
+            }
+            // Whoever got in anew is another conversation than the one that holds the lock.
+            Request::Disarm(_) => {
+                self.check_privileged()?;
+                Answer::Disarmed(deadman::disarm(&self.root)?)
             }
             Request::Retire(_) => {
                 self.check_locked()?;

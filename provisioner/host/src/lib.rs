@@ -8,6 +8,7 @@
 //!   the `manifest`, with what a unit is owed written down by `debt`;
 //! - `generation` remembers what each run changed, and from what;
 //! - `probe` waits for health, `balancer` takes servers out of HAProxy and puts them back;
+//! - `deadman` puts back what locked everybody out;
 //! - `retire` leaves a host on which nothing is managed any more.
 //!
 //! Everything that is written goes through `durable`, every program through `process`, and every
@@ -18,6 +19,7 @@ mod accounts;
 mod balancer;
 mod content;
 mod conversation;
+mod deadman;
 mod debt;
 mod durable;
 mod fact;
@@ -38,6 +40,7 @@ mod stage;
 mod volume;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -51,10 +54,12 @@ const EXIT_USAGE: u8 = 2;
 /// Exit code where the connection broke inside a frame.
 const EXIT_BROKEN: u8 = 3;
 
-/// Holds the conversation. The only argument is `--root DIRECTORY`, which tests use.
+/// Holds the conversation. The only arguments are `--root DIRECTORY`, which tests use, and the
+/// one with which the host itself puts back what locked everybody out.
 pub fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let root = match (arguments.next(), arguments.next(), arguments.next()) {
         (None, _, _) => Root::system(),
+        (Some(flag), None, None) if flag == deadman::REVERT => return put_back(),
         (Some(flag), Some(directory), None) if flag == "--root" => Root::below(directory.into()),
         _ => return ExitCode::from(EXIT_USAGE),
     };
@@ -70,5 +75,17 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match conversation::hold(root, std::io::stdin(), std::io::stdout(), ending) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(EXIT_BROKEN),
+    }
+}
+
+/// What the dead man's switch runs; its words go to the host's journal.
+fn put_back() -> ExitCode {
+    process::settle_umask();
+    match deadman::revert(&Root::system()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "{failure}");
+            ExitCode::FAILURE
+        }
     }
 }

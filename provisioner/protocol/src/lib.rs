@@ -14,10 +14,13 @@ pub mod operation;
 /// Raised whenever a message changes its meaning. Both sides refuse any other.
 ///
 /// The helper is found by the hash of its bytes, so a mismatch means a damaged installation.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// Where a helper keeps what must outlive a connection (mode 0700, owned by root).
 pub const STATE_DIRECTORY: &str = "/var/lib/provision";
+
+/// What is there exactly while a host is about to put something back by itself.
+pub const DEADMAN_NOTES: &str = "/var/lib/provision/deadman/notes.json";
 
 /// Written by the helper's launcher in front of the first frame, so that banners and profile
 /// output of a login shell are not taken for a message.

@@ -13,13 +13,18 @@ use crate::operation::{Operation, Validation};
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ToHost {
     /// The request itself.
-    #[prost(oneof = "to_host::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(
+        oneof = "to_host::Body",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21"
+    )]
     pub body: Option<to_host::Body>,
 }
 
 /// The kinds of [`ToHost`].
 pub mod to_host {
-    use super::{Balance, Chunk, Commit, Lock, Observe, Perform, Probe, Retire, Stage, Unstage};
+    use super::{
+        Arm, Balance, Chunk, Commit, Disarm, Lock, Observe, Perform, Probe, Retire, Stage, Unstage,
+    };
 
     /// One request.
     #[derive(Clone, PartialEq, prost::Oneof)]
@@ -54,6 +59,12 @@ pub mod to_host {
         /// Take a server out of the balancer on the host or put it back, answered by `Balanced`.
         #[prost(message, tag = "10")]
         Balance(Balance),
+        /// Have the host put paths back by itself unless it is disarmed, answered by `Armed`.
+        #[prost(message, tag = "20")]
+        Arm(Arm),
+        /// Somebody got in anew, so that nothing needs to be put back, answered by `Disarmed`.
+        #[prost(message, tag = "21")]
+        Disarm(Disarm),
     }
 }
 
@@ -63,7 +74,7 @@ pub struct FromHost {
     /// The answer itself.
     #[prost(
         oneof = "from_host::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21"
     )]
     pub body: Option<from_host::Body>,
 }
@@ -71,8 +82,8 @@ pub struct FromHost {
 /// The kinds of [`FromHost`].
 pub mod from_host {
     use super::{
-        Balanced, Committed, Facts, Hello, Locked, Performed, Probed, Progress, Refused, Retired,
-        Staged, Stored, Unstaged,
+        Armed, Balanced, Committed, Disarmed, Facts, Hello, Locked, Performed, Probed, Progress,
+        Refused, Retired, Staged, Stored, Unstaged,
     };
 
     /// One answer.
@@ -117,6 +128,12 @@ pub mod from_host {
         /// What the balancer does with the server.
         #[prost(message, tag = "13")]
         Balanced(Balanced),
+        /// The switch is durable, and its time has begun.
+        #[prost(message, tag = "20")]
+        Armed(Armed),
+        /// The switch is gone.
+        #[prost(message, tag = "21")]
+        Disarmed(Disarmed),
     }
 }
 
@@ -450,4 +467,34 @@ pub struct Progress {
     /// A few words.
     #[prost(string, tag = "2")]
     pub doing: String,
+}
+
+/// Have the host put paths back by itself unless it is disarmed in time, also at its next boot.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Arm {
+    /// The paths that are about to change.
+    #[prost(string, repeated, tag = "1")]
+    pub paths: Vec<String>,
+    /// The units that read them, as far as there are such: they get back what they did.
+    #[prost(string, repeated, tag = "2")]
+    pub units: Vec<String>,
+    /// After how long.
+    #[prost(uint64, tag = "3")]
+    pub within_millis: u64,
+}
+
+/// Answers [`Arm`].
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Armed {}
+
+/// Somebody got in anew. Needs no lock, as another conversation than the one that changes says it.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Disarm {}
+
+/// Answers [`Disarm`].
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Disarmed {
+    /// It was armed until now; otherwise everything had been put back already.
+    #[prost(bool, tag = "1")]
+    pub armed: bool,
 }

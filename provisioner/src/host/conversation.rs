@@ -11,8 +11,9 @@ use provision_protocol::PROTOCOL_VERSION;
 use provision_protocol::fact::{Fact, Query};
 use provision_protocol::frame;
 use provision_protocol::message::{
-    Balance, Balanced, Chunk, Commit, Committed, FromHost, Hello, Lock, Observe, Perform,
-    Performed, Probe, Probed, Progress, Retire, Stage, Staged, ToHost, Unstage, from_host, to_host,
+    Arm, Balance, Balanced, Chunk, Commit, Committed, Disarm, FromHost, Hello, Lock, Observe,
+    Perform, Performed, Probe, Probed, Progress, Retire, Stage, Staged, ToHost, Unstage, from_host,
+    to_host,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 
@@ -313,6 +314,32 @@ impl Conversation {
         self.send(to_host::Body::Commit(commit)).await?;
         match self.receive(PROMPT_TIMEOUT).await? {
             from_host::Body::Committed(committed) => Ok(committed),
+            from_host::Body::Refused(refused) => Err(self.refused(&refused.message)),
+            _ => Err(self.out_of_order()),
+        }
+    }
+
+    /// Has the host put paths back by itself unless [`Self::disarm`] is said in time.
+    ///
+    /// # Errors
+    /// The connection ends, or there is no switch on such a host.
+    pub async fn arm(&mut self, arm: Arm) -> Result<()> {
+        self.send(to_host::Body::Arm(arm)).await?;
+        match self.receive(PROMPT_TIMEOUT).await? {
+            from_host::Body::Armed(_) => Ok(()),
+            from_host::Body::Refused(refused) => Err(self.refused(&refused.message)),
+            _ => Err(self.out_of_order()),
+        }
+    }
+
+    /// Says that somebody got in; `false` where the host has put everything back already.
+    ///
+    /// # Errors
+    /// The connection ends.
+    pub async fn disarm(&mut self) -> Result<bool> {
+        self.send(to_host::Body::Disarm(Disarm {})).await?;
+        match self.receive(PROMPT_TIMEOUT).await? {
+            from_host::Body::Disarmed(disarmed) => Ok(disarmed.armed),
             from_host::Body::Refused(refused) => Err(self.refused(&refused.message)),
             _ => Err(self.out_of_order()),
         }

@@ -44,6 +44,8 @@ pub struct Endpoint {
     pub connect_timeout: Duration,
     /// How long an idle connection stays for runs to come; zero ends it with the run.
     pub keep_connection: Duration,
+    /// After how long the host puts back by itself what locked everybody out.
+    pub revert_after: Duration,
 }
 
 /// How a host is reached, as it is written down on other hosts: nothing of it is secret.
@@ -64,6 +66,9 @@ struct Reached {
 
 /// How long a connection to a host that left the inventory may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After how long such a host puts back by itself what locked everybody out.
+const REVERT_AFTER: Duration = Duration::from_secs(60);
 
 impl Endpoint {
     /// How a host is reached, in words for [`Endpoint::of_peer`].
@@ -129,6 +134,7 @@ impl Endpoint {
             sudo_password,
             connect_timeout: CONNECT_TIMEOUT,
             keep_connection: Duration::ZERO,
+            revert_after: REVERT_AFTER,
         })
     }
 
@@ -177,6 +183,7 @@ impl Endpoint {
             sudo_password,
             connect_timeout: ssh.connect_timeout,
             keep_connection: ssh.keep_connection,
+            revert_after: ssh.revert_after,
         })
     }
 }

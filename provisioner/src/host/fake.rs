@@ -28,6 +28,12 @@ pub(crate) struct FakeHost {
     pub(crate) requests: Requests,
 }
 
+impl std::fmt::Debug for FakeHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FakeHost")
+    }
+}
+
 impl Host for FakeHost {
     fn name(&self) -> &str {
         &self.endpoint.name
@@ -52,6 +58,10 @@ impl Host for FakeHost {
             };
             Conversation::begin(transport, &Helpers::none(), &self.endpoint).await
         })
+    }
+
+    fn revert_after(&self) -> std::time::Duration {
+        self.endpoint.revert_after
     }
 }
 

@@ -4,6 +4,7 @@
 //! SSH; only the way there differs.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::process::Command;
 
@@ -65,5 +66,9 @@ impl Host for LocalHost {
 
     fn connect(&self) -> BoxFuture<'_, Result<Conversation>> {
         Box::pin(self.run())
+    }
+
+    fn revert_after(&self) -> Duration {
+        self.endpoint.revert_after
     }
 }

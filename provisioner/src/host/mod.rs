@@ -31,7 +31,7 @@ use crate::error::Result;
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A machine that a helper can be run on.
-pub trait Host: Send + Sync {
+pub trait Host: Send + Sync + std::fmt::Debug {
     /// The host's name in the inventory.
     fn name(&self) -> &str;
 
@@ -39,4 +39,13 @@ pub trait Host: Send + Sync {
     ///
     /// The error names the host, the cause and the way out.
     fn connect(&self) -> BoxFuture<'_, Result<Conversation>>;
+
+    /// The same with a connection, an authentication and root's rights of its own, so that it
+    /// shows whether somebody who comes now gets in.
+    fn connect_anew(&self) -> BoxFuture<'_, Result<Conversation>> {
+        self.connect()
+    }
+
+    /// After how long the host puts back by itself what locked everybody out.
+    fn revert_after(&self) -> std::time::Duration;
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use openssh::{Session, Stdio};
 use tempfile::TempDir;
@@ -210,7 +211,9 @@ impl SshHost {
         &self,
         master: &Master,
     ) -> std::result::Result<Session, String> {
-        if let Some(own) = self.agent.bastions.get(&self.endpoint.name) {
+        if master.is_kept()
+            && let Some(own) = self.agent.bastions.get(&self.endpoint.name)
+        {
             if own.reach().await? {
                 own.renew().await;
                 own.reach().await?;
@@ -327,6 +330,19 @@ impl Host for SshHost {
 
     fn connect(&self) -> BoxFuture<'_, Result<Conversation>> {
         Box::pin(self.run())
+    }
+
+    fn connect_anew(&self) -> BoxFuture<'_, Result<Conversation>> {
+        Box::pin(async {
+            let mut master = self.agent.master(&self.endpoint);
+            master.keep = Duration::ZERO;
+            let transport = self.over_new(&master).await?;
+            Conversation::begin(transport, &self.agent.helpers, &self.endpoint).await
+        })
+    }
+
+    fn revert_after(&self) -> Duration {
+        self.endpoint.revert_after
     }
 }
 
@@ -486,8 +502,6 @@ fn through(bastion: &Master) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn endpoint() -> Endpoint {
@@ -506,6 +520,7 @@ mod tests {
             sudo_password: None,
             connect_timeout: Duration::from_secs(10),
             keep_connection: Duration::from_secs(60),
+            revert_after: Duration::from_secs(60),
         }
     }
 

@@ -58,6 +58,8 @@ pub struct SshSettings {
     pub connect_timeout: std::time::Duration,
     /// How long an idle connection stays for runs to come; zero ends it with the run.
     pub keep_connection: std::time::Duration,
+    /// After how long a host puts back by itself what locked everybody out.
+    pub revert_after: std::time::Duration,
 }
 
 /// How root's rights are got.
@@ -82,6 +84,7 @@ impl Default for SshSettings {
             becoming: Become::Auto,
             connect_timeout: std::time::Duration::from_secs(10),
             keep_connection: std::time::Duration::from_secs(60),
+            revert_after: std::time::Duration::from_secs(60),
         }
     }
 }
@@ -109,6 +112,9 @@ impl SshSettings {
             keep_connection: section
                 .parse::<Duration>("keep_connection")
                 .map_or(above.keep_connection, |entry| entry.value.0),
+            revert_after: section
+                .parse::<Duration>("revert_after")
+                .map_or(above.revert_after, |entry| entry.value.0),
         };
         section.finish();
         settings

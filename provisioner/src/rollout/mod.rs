@@ -8,6 +8,7 @@ mod apply;
 mod balancer;
 mod batch;
 mod confirm;
+mod deadman;
 mod interrupt;
 mod observe;
 mod play;

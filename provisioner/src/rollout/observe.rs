@@ -97,12 +97,11 @@ pub async fn observe(
             .map(|(index, (host, desired))| async move {
                 let name = host.name().to_owned();
                 let role = (desired.part, desired.balancer.clone());
-                (
-                    index,
-                    name,
-                    role,
-                    observe_host(host.as_ref(), desired, lock, options).await,
-                )
+                let mut result = observe_host(host.as_ref(), desired, lock, options).await;
+                if let Ok(session) = &mut result {
+                    session.host = Some(host);
+                }
+                (index, name, role, result)
             })
             .buffer_unordered(options.forks.max(1))
             .collect()

@@ -237,6 +237,11 @@ impl PlayRun<'_> {
                 session.failure = Some(text.clone());
             }
         }
+        if let Some(told) = session.settle_switch(options).await {
+            text.push_str("\n  ");
+            text.push_str(&told);
+            session.failure = Some(text.clone());
+        }
         self.failed += 1;
         self.finished(host, false, text);
     }

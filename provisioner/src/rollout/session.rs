@@ -15,7 +15,7 @@ use super::RunOptions;
 use super::recover::{read_remembered, remembered};
 use crate::document::Name;
 use crate::error::{Error, Result};
-use crate::host::Conversation;
+use crate::host::{Conversation, Host};
 use crate::plan::removal::REMOVAL;
 use crate::plan::{HostDesired, HostPlan, Part, ResourceChange, decide};
 use crate::playbook::{Health, Play};
@@ -58,6 +58,10 @@ pub struct HostSession {
     pub taken_out: BTreeSet<String>,
     /// Plays that it is through with.
     pub(super) finished: BTreeSet<String>,
+    /// How to get in anew.
+    pub(super) host: Option<Box<dyn Host>>,
+    /// It puts back by itself what this run changed, unless somebody gets in anew.
+    pub(super) armed: bool,
     /// Files or contents of this run may be on it.
     staged: bool,
     /// An opaque change was made, so that its plan no longer holds.
@@ -87,6 +91,8 @@ impl HostSession {
             rolled_back: false,
             stays: Vec::new(),
             taken_out: BTreeSet::new(),
+            host: None,
+            armed: false,
             staged: false,
             stale: false,
         }
@@ -426,6 +432,7 @@ impl HostSession {
         if operations.is_empty() {
             return Ok(());
         }
+        let armed = self.arm(changes, options).await?;
         let owners: Vec<String> = operations.iter().map(|o| o.resource.clone()).collect();
         let (host, events) = (self.name().to_owned(), options.events.clone());
         let perform = Perform {
@@ -458,6 +465,7 @@ impl HostSession {
             }
         }
         match performed.failure {
+            None if armed => self.get_in_anew(options).await,
             None => Ok(()),
             Some(failure) if failure.guard => Err(Error::host(format!(
                 "{}: {}",

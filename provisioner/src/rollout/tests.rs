@@ -12,8 +12,8 @@ use provision_protocol::generation::{
     Alteration, Ending, Generation, GenerationsFact, Origin, Standing,
 };
 use provision_protocol::message::{
-    BalanceVerb, Balanced, Committed, Facts, Locked, OperationFailure, Performed, Probed,
-    StageFailure, Staged, Stored, Unstaged, from_host, to_host,
+    Armed, BalanceVerb, Balanced, Committed, Disarmed, Facts, Locked, OperationFailure, Performed,
+    Probed, StageFailure, Staged, Stored, Unstaged, from_host, to_host,
 };
 use provision_protocol::operation::{ManifestKind, operation};
 use tokio::sync::mpsc::unbounded_channel;
@@ -87,6 +87,7 @@ fn endpoint(name: &str) -> Endpoint {
         sudo_password: None,
         connect_timeout: Duration::from_secs(1),
         keep_connection: Duration::ZERO,
+        revert_after: Duration::from_secs(60),
     }
 }
 
@@ -132,6 +133,8 @@ fn well(request: &to_host::Body) -> Vec<from_host::Body> {
             done: true,
             detail: String::new(),
         }),
+        to_host::Body::Arm(_) => from_host::Body::Armed(Armed {}),
+        to_host::Body::Disarm(_) => from_host::Body::Disarmed(Disarmed { armed: true }),
         to_host::Body::Retire(_) => unreachable!("a rollout retires nothing"),
     }]
 }

@@ -12,7 +12,7 @@ mod file;
 mod package;
 mod remove;
 mod sysctl;
-mod unit;
+pub(crate) mod unit;
 mod volume;
 
 use std::fs::Metadata;

@@ -1,0 +1,238 @@
+//! Changes that could lock everybody out are put back by the host itself unless somebody gets in.
+//!
+//! Goes in: changes that are about to be made. Comes out: an armed host before them, and one that
+//! was got into anew after them. Invariant: a connection, an authentication and root's rights
+//! that were there before the change never count as a proof.
+
+use std::time::{Duration, Instant};
+
+use provision_protocol::DEADMAN_NOTES;
+use provision_protocol::fact::{FileQuery, FileType, Query, fact_kind, query};
+use provision_protocol::message::Arm;
+use provision_protocol::operation::operation;
+
+use super::RunOptions;
+use super::session::HostSession;
+use crate::error::{Error, Result};
+use crate::plan::ResourceChange;
+use crate::report::Event;
+
+/// What decides who gets in, by the beginning of a path, and what reads it.
+const ENDANGERING: &[(&str, &[&str])] = &[
+    ("/etc/ssh/", SSH_UNITS),
+    ("/etc/systemd/system/ssh", SSH_UNITS),
+    ("/etc/sudoers", &[]),
+    ("/etc/doas.conf", &[]),
+    ("/etc/pam.d/", &[]),
+    ("/etc/security/access", &[]),
+    ("/etc/nsswitch.conf", &[]),
+    ("/etc/hosts.allow", &[]),
+    ("/etc/hosts.deny", &[]),
+    ("/etc/systemd/network/", NETWORK_UNITS),
+    ("/etc/systemd/system/systemd-networkd", NETWORK_UNITS),
+    ("/etc/network/", NETWORK_UNITS),
+    ("/etc/netplan/", NETWORK_UNITS),
+    ("/etc/NetworkManager/", NETWORK_UNITS),
+    ("/etc/nftables", FIREWALL_UNITS),
+    ("/etc/iptables/", FIREWALL_UNITS),
+];
+
+/// Where keys of accounts stand, wherever their homes are.
+const KEYS: &str = "/.ssh/";
+
+const SSH_UNITS: &[&str] = &["ssh.service", "sshd.service", "ssh.socket"];
+const NETWORK_UNITS: &[&str] = &[
+    "systemd-networkd.service",
+    "networking.service",
+    "NetworkManager.service",
+];
+const FIREWALL_UNITS: &[&str] = &["nftables.service", "netfilter-persistent.service"];
+
+/// How often getting in anew is tried at once, before what was changed is taken back.
+const TRIES: u32 = 3;
+
+/// The pause between two tries: some sshd and sudo punish haste.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// How much longer than its time a host is waited for that puts things back by itself.
+const MARGIN: Duration = Duration::from_secs(60);
+
+impl HostSession {
+    /// Has the host put back by itself what these changes touch, where they could lock everybody
+    /// out; `true` where they could.
+    pub(super) async fn arm(
+        &mut self,
+        changes: &[ResourceChange],
+        options: &RunOptions,
+    ) -> Result<bool> {
+        let (Some(mut arm), Some(host)) = (endangered(changes), &self.host) else {
+            return Ok(false);
+        };
+        arm.within_millis = u64::try_from(host.revert_after().as_millis()).unwrap_or(u64::MAX);
+        self.say(options, "arming the dead man's switch");
+        self.conversation.arm(arm).await?;
+        self.armed = true;
+        Ok(true)
+    }
+
+    /// Gets in anew, and tells the host that somebody has.
+    ///
+    /// # Errors
+    /// Nobody gets in any more.
+    pub(super) async fn get_in_anew(&mut self, options: &RunOptions) -> Result<()> {
+        self.say(options, "getting in anew");
+        let mut last = None;
+        for _ in 0..TRIES {
+            match self.try_to_disarm().await {
+                Ok(true) => {
+                    self.armed = false;
+                    return Ok(());
+                }
+                Ok(false) => return Err(Error::host("it put the change back by itself")),
+                Err(error) => last = Some(error),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        let mut error = Error::host("nobody could get in any more after this change");
+        if let Some(last) = last {
+            error.causes.push(last.message);
+            error.causes.extend(last.causes);
+        }
+        Err(error.hint("look at what the change does to sshd, the network or sudo"))
+    }
+
+    /// Sees to an armed host that failed: one that was rolled back is got into anew, any other is
+    /// waited for. Says what became of it, where there is something to say.
+    pub(super) async fn settle_switch(&mut self, options: &RunOptions) -> Option<String> {
+        if !self.armed || options.interrupt.has_come() {
+            return None;
+        }
+        if self.rolled_back && self.get_in_anew(options).await.is_ok() {
+            return None;
+        }
+        Some(self.see_put_back(options).await)
+    }
+
+    /// Waits until the host has put back what locked everybody out; says what became of it.
+    async fn see_put_back(&mut self, options: &RunOptions) -> String {
+        self.say(options, "waiting until it puts the change back by itself");
+        let after = self
+            .host
+            .as_ref()
+            .map_or(MARGIN, |host| host.revert_after());
+        let until = Instant::now() + after + MARGIN;
+        loop {
+            match self.look_whether_armed().await {
+                Ok(false) => {
+                    self.armed = false;
+                    let text = "it has put back by itself what locked everybody out".to_owned();
+                    let _ = options.events.send(Event::Said {
+                        host: self.name().to_owned(),
+                        text: text.clone(),
+                    });
+                    return text;
+                }
+                _ if Instant::now() > until => {
+                    return format!(
+                        "it shall put the change back by itself within {}, and was not seen to",
+                        humantime::format_duration(after)
+                    );
+                }
+                _ => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    async fn try_to_disarm(&self) -> Result<bool> {
+        let Some(host) = &self.host else {
+            return Err(Error::host("there is no way to get in anew"));
+        };
+        let mut conversation = host.connect_anew().await?;
+        let armed = conversation.disarm().await;
+        conversation.close().await;
+        armed
+    }
+
+    /// Whether the host still has to put something back, as somebody sees who comes anew.
+    async fn look_whether_armed(&self) -> Result<bool> {
+        let Some(host) = &self.host else {
+            return Err(Error::host("there is no way to get in anew"));
+        };
+        let mut conversation = host.connect_anew().await?;
+        let query = FileQuery {
+            path: DEADMAN_NOTES.to_owned(),
+            ..FileQuery::default()
+        };
+        let query = Query {
+            kind: Some(query::Kind::File(query)),
+        };
+        let facts = conversation.ask(vec![query]).await;
+        conversation.close().await;
+        let found = facts?.into_iter().find_map(|fact| fact.kind);
+        Ok(match found {
+            Some(fact_kind::Kind::File(file)) => file.file_type() != FileType::Absent,
+            _ => true,
+        })
+    }
+}
+
+/// What these changes touch of what decides who gets in.
+fn endangered(changes: &[ResourceChange]) -> Option<Arm> {
+    let mut arm = Arm::default();
+    let paths = changes
+        .iter()
+        .flat_map(|entry| &entry.change.steps)
+        .filter_map(|step| touched(&step.operation));
+    for path in paths {
+        let units = ENDANGERING
+            .iter()
+            .find(|(beginning, _)| path.starts_with(beginning))
+            .map(|(_, units)| *units);
+        let units = units.or_else(|| path.contains(KEYS).then_some(&[]));
+        let Some(units) = units else { continue };
+        if !arm.paths.iter().any(|known| known == path) {
+            arm.paths.push(path.to_owned());
+        }
+        for unit in units {
+            if !arm.units.iter().any(|known| known == unit) {
+                arm.units.push((*unit).to_owned());
+            }
+        }
+    }
+    let stops = |operation: &operation::Kind| match operation {
+        operation::Kind::UnitAction(action) => {
+            let all = [SSH_UNITS, NETWORK_UNITS, FIREWALL_UNITS];
+            all.concat().contains(&action.unit.as_str())
+        }
+        _ => false,
+    };
+    for entry in changes {
+        for step in entry
+            .change
+            .steps
+            .iter()
+            .filter(|step| stops(&step.operation))
+        {
+            if let operation::Kind::UnitAction(action) = &step.operation
+                && !arm.units.contains(&action.unit)
+            {
+                arm.units.push(action.unit.clone());
+            }
+        }
+    }
+    (!arm.paths.is_empty() || !arm.units.is_empty()).then_some(arm)
+}
+
+/// The file that an operation replaces, changes or takes away.
+fn touched(operation: &operation::Kind) -> Option<&str> {
+    match operation {
+        operation::Kind::WriteFile(write) => Some(&write.path),
+        operation::Kind::SetAttributes(set) => Some(&set.path),
+        operation::Kind::Remove(remove) => remove
+            .entry
+            .as_ref()
+            .map(|entry| entry.name.as_str())
+            .filter(|name| name.starts_with('/')),
+        _ => None,
+    }
+}
