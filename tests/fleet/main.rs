@@ -17,6 +17,7 @@ mod main_job;
 mod memory;
 mod newcomer;
 mod nginx;
+mod outside;
 mod packaging;
 mod refusal;
 mod rollout;
@@ -44,6 +45,7 @@ fn tests() -> Vec<Test> {
         telemetry::TESTS,
         change::TESTS,
         failure::TESTS,
+        outside::TESTS,
         nginx::TESTS,
         rollout::TESTS,
         saved_plan::TESTS,

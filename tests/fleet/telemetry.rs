@@ -290,6 +290,11 @@ fn connections(lab: &Lab) -> u64 {
 
 /// How many spans each gateway has accepted.
 pub(crate) fn accepted_spans(lab: &Lab) -> Vec<u64> {
+    accepted_spans_of(lab, &["collector-1", "collector-2"])
+}
+
+/// How many spans each of these has accepted.
+pub(crate) fn accepted_spans_of(lab: &Lab, hosts: &[&str]) -> Vec<u64> {
     let count = |host: &str| {
         let metrics = lab.ssh(host, &fetch("127.0.0.1", 8888, "/metrics"));
         let value = |line: &str| line.rsplit(' ').next()?.trim().parse::<f64>().ok();
@@ -299,10 +304,7 @@ pub(crate) fn accepted_spans(lab: &Lab) -> Vec<u64> {
             .filter_map(value)
             .sum::<f64>() as u64
     };
-    ["collector-1", "collector-2"]
-        .into_iter()
-        .map(count)
-        .collect()
+    hosts.iter().copied().map(count).collect()
 }
 
 /// Fetches a page with nothing but bash, which is all that a host has.

@@ -4,6 +4,8 @@ Usage: telemetry_client.py grpc|http HOST RUN SPANS LOGS POINTS EXPECTED_FILE
 
 With FLEET_PACE, a number of seconds, it rests that long after every 500 spans and log records.
 With FLEET_UNTIL, a path, it sends SPANS spans and then more of them until something is there.
+With FLEET_HOST it sends there. With FLEET_TLS, a folder with ca.pem, cert.pem and key.pem, it speaks
+TLS and shows that certificate.
 """
 
 import itertools
@@ -13,6 +15,8 @@ import sys
 import time
 
 protocol, host, run, spans, logs, points, expected_file = sys.argv[1:]
+host = os.environ.get("FLEET_HOST", host)
+tls = os.environ.get("FLEET_TLS")
 spans, logs, points = int(spans), int(logs), int(points)
 # Larger than what is sent, so that the SDK itself drops nothing.
 QUEUE = 100_000
@@ -31,15 +35,27 @@ if protocol == "grpc":
     from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
+    import grpc
+
     def options(signal):
-        return {"endpoint": f"http://{host}:4317", "insecure": True}
+        if not tls:
+            return {"endpoint": f"http://{host}:4317", "insecure": True}
+        pem = [open(f"{tls}/{name}.pem", "rb").read() for name in ("ca", "key", "cert")]
+        return {"endpoint": f"https://{host}:4317", "credentials": grpc.ssl_channel_credentials(*pem)}
 else:
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     def options(signal):
-        return {"endpoint": f"http://{host}:4318/v1/{signal}"}
+        if not tls:
+            return {"endpoint": f"http://{host}:4318/v1/{signal}"}
+        return {
+            "endpoint": f"https://{host}:4318/v1/{signal}",
+            "certificate_file": f"{tls}/ca.pem",
+            "client_certificate_file": f"{tls}/cert.pem",
+            "client_key_file": f"{tls}/key.pem",
+        }
 
 
 PACE = float(os.environ.get("FLEET_PACE", "0"))

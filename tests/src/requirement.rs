@@ -12,6 +12,8 @@ pub enum Requirement {
     Root,
     /// A Python with the OpenTelemetry SDK; its path is in `FLEET_PYTHON`.
     OpenTelemetryPython,
+    /// A Python with pytest-testinfra; its path is in `FLEET_PYTHON`.
+    Testinfra,
 }
 
 /// Why a requirement is not met; `None` when it is.
@@ -22,19 +24,23 @@ pub fn missing(requirement: Requirement) -> Option<String> {
             let id = Command::new("id").arg("-u").output().ok()?;
             (id.stdout.trim_ascii() != b"0").then(|| "it needs root".to_owned())
         }
-        Requirement::OpenTelemetryPython => {
-            let Some(python) = std::env::var_os("FLEET_PYTHON") else {
-                return Some("FLEET_PYTHON names no Python; scripts/test sets it up".to_owned());
-            };
-            let status = Command::new(python)
-                .args([
-                    "-c",
-                    "import opentelemetry.sdk, opentelemetry.exporter.otlp.proto.grpc",
-                ])
-                .stderr(Stdio::null())
-                .status();
-            let works = status.is_ok_and(|status| status.success());
-            (!works).then(|| "FLEET_PYTHON has no OpenTelemetry SDK".to_owned())
-        }
+        Requirement::OpenTelemetryPython => without_modules(
+            "the OpenTelemetry SDK",
+            "opentelemetry.sdk, opentelemetry.exporter.otlp.proto.grpc",
+        ),
+        Requirement::Testinfra => without_modules("pytest-testinfra", "pytest, testinfra"),
     }
+}
+
+/// Why Python lacks modules; `None` when it has them.
+fn without_modules(what: &str, modules: &str) -> Option<String> {
+    let Some(python) = std::env::var_os("FLEET_PYTHON") else {
+        return Some("FLEET_PYTHON names no Python; scripts/test sets it up".to_owned());
+    };
+    let status = Command::new(python)
+        .args(["-c", &format!("import {modules}")])
+        .stderr(Stdio::null())
+        .status();
+    let works = status.is_ok_and(|status| status.success());
+    (!works).then(|| format!("FLEET_PYTHON has no {what}"))
 }

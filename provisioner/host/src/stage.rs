@@ -19,6 +19,10 @@ use crate::root::{Root, check_absolute};
 use crate::space::{self, FileSystem};
 
 const DIRECTORY: &str = "stage";
+/// Where copies wait that name what is staged.
+const NAMING: &str = ".naming";
+/// The largest file that is looked through for such names.
+const MAX_NAMING_BYTES: u64 = 4 << 20;
 /// The validator of units, which accepts what it has complained about.
 const SYSTEMD_ANALYZE: &str = "systemd-analyze";
 /// What stands for the staged file in a validator's arguments.
@@ -142,6 +146,7 @@ pub(crate) fn validate(
     let Some(program) = find_program(root, name) else {
         return Ok(Verdict::Missing(name.clone()));
     };
+    let file = naming_staged(root, &validation.path, name, file)?;
     let shown = file.display().to_string();
     let outcome = Program::at(root, program)
         .arguments(
@@ -182,6 +187,86 @@ pub(crate) fn validate(
     ))
 }
 
+/// The file as its validator shall see it: where it names others that wait beside it, such as
+/// certificates, a copy that names the places where they wait.
+///
+/// `systemd-analyze verify` gets the file as it is: what it says of programs is weighed below.
+fn naming_staged(
+    root: &Root,
+    path: &str,
+    validator: &str,
+    file: PathBuf,
+) -> Result<PathBuf, Failure> {
+    let mut others = Vec::new();
+    let stage = root.state(DIRECTORY);
+    staged_files(&stage, &mut others);
+    let by_systemd = Path::new(validator).file_name() == Some(SYSTEMD_ANALYZE.as_ref());
+    let size = fs::metadata(&file).map_or(0, |found| found.len());
+    if others.is_empty() || by_systemd || size > MAX_NAMING_BYTES {
+        return Ok(file);
+    }
+    let Ok(text) = fs::read_to_string(&file) else {
+        return Ok(file);
+    };
+    let mut renamed = text.clone();
+    for other in others {
+        let Ok(name) = other.strip_prefix(&stage) else {
+            continue;
+        };
+        let name = format!("/{}", name.display());
+        if name != path {
+            renamed = replace_name(&renamed, &name, &other.display().to_string());
+        }
+    }
+    if renamed == text {
+        return Ok(file);
+    }
+    let copy = root
+        .state(DIRECTORY)
+        .join(NAMING)
+        .join(path.trim_start_matches('/'));
+    let doing = || format!("lay out {path} for its validator");
+    if let Some(parent) = copy.parent() {
+        fs::create_dir_all(parent).doing(doing)?;
+    }
+    fs::write(&copy, renamed).doing(doing)?;
+    Ok(copy)
+}
+
+/// Every file below a folder of the stage, which is bounded by the files of a request.
+fn staged_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.ends_with(NAMING) {
+            continue;
+        }
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => staged_files(&path, found),
+            Ok(kind) if kind.is_file() => found.push(path),
+            _ => {}
+        }
+    }
+}
+
+/// Replaces a path where it stands as a whole.
+fn replace_name(text: &str, name: &str, by: &str) -> String {
+    let mut replaced = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(name) {
+        let (before, after) = (&rest[..at], &rest[at + name.len()..]);
+        let whole = !before.ends_with(is_part_of_path) && !after.starts_with(is_part_of_path);
+        replaced.push_str(before);
+        replaced.push_str(if whole { by } else { name });
+        rest = after;
+    }
+    replaced.push_str(rest);
+    replaced
+}
+
+fn is_part_of_path(character: char) -> bool {
+    character.is_alphanumeric() || "/-_.@\\".contains(character)
+}
+
 /// What a validator said, without its complaints about programs that are staged as well.
 ///
 /// `systemd-analyze verify` looks for the program of a unit under its final name, where it is
@@ -200,10 +285,10 @@ fn without_staged_programs(root: &Root, words: &str) -> String {
 /// The lines that name a file, by either of its paths. Complaints about other units, which are on
 /// the host already, are not about it.
 fn lines_about(words: &str, paths: [&str; 2]) -> String {
-    let is_part = |character: char| character.is_alphanumeric() || "/-_.@\\".contains(character);
     let names = |line: &str, path: &str| {
         line.match_indices(path).any(|(at, _)| {
-            !line[..at].ends_with(is_part) && !line[at + path.len()..].starts_with(is_part)
+            !line[..at].ends_with(is_part_of_path)
+                && !line[at + path.len()..].starts_with(is_part_of_path)
         })
     };
     let is_about = |line: &&str| paths.iter().any(|path| names(line, path));
@@ -413,6 +498,27 @@ mod tests {
         );
         let staged = place.stage(vec![unit()], &["verify", "{}"]);
         assert_eq!(staged, Staged::default(), "others say what they mean");
+    }
+
+    /// A certificate that comes with the configuration is not under its final name yet.
+    #[test]
+    fn what_is_staged_together_is_validated_together() {
+        let place = place();
+        install_script(
+            &place.root,
+            "/usr/bin/reads",
+            "grep -q certificate \"$(cat \"$1\")\"",
+        );
+        let certificate = place.file("/etc/app/cert.pem", "certificate", 0o600);
+        let config = || place.file("/etc/app/app.conf", "/etc/app/cert.pem", 0o644);
+        let staged = place.stage(vec![config(), certificate], &["reads", "{}"]);
+        assert_eq!(staged, Staged::default());
+        let alone = place.stage(vec![config()], &["reads", "{}"]);
+        assert!(alone.failures[0].message.contains("/etc/app/cert.pem"));
+        assert_eq!(
+            replace_name("a /etc/x b=/etc/x; /etc/x.d /srv/etc/x", "/etc/x", "/s"),
+            "a /s b=/s; /etc/x.d /srv/etc/x"
+        );
     }
 
     #[test]

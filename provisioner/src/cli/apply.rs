@@ -31,7 +31,7 @@ pub(super) struct ApplyArgs {
     #[arg(value_name = "FILE")]
     plan: Option<PathBuf>,
     #[command(flatten)]
-    fleet: FleetArgs,
+    pub(super) fleet: FleetArgs,
     #[command(flatten)]
     lock: LockArgs,
     /// Do not ask before changing anything

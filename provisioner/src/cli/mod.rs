@@ -261,7 +261,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Lab(command) => lab::run(command),
         Command::Init(args) => init::run(args),
         Command::Trust(args) => block_on(trust::run(args)),
-        Command::Tls(command) => tls::run(command),
+        Command::Tls(command) => block_on(tls::run(command)),
         Command::Secret(command) => secret::run(command),
         Command::Graph(args) => graph::run(&args),
         Command::Man(args) => man::run(&args),

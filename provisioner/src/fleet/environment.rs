@@ -25,6 +25,8 @@ pub struct Environment {
     pub playbooks: Vec<Entry<String>>,
     /// Playbooks that are read in the place of others, by the name of the other.
     pub instead: BTreeMap<Name, Entry<String>>,
+    /// How OTLP goes between its hosts; in the clear where nothing is said.
+    pub tls: Option<Entry<TlsMode>>,
     /// Variables for all its hosts.
     pub settings: serde_json::Value,
     /// Programs and archives by name.
@@ -33,6 +35,32 @@ pub struct Environment {
     pub secrets: BTreeMap<Name, SecretSource>,
     /// The file with encrypted secrets, relative to the project.
     pub secret_file: Option<Entry<String>>,
+}
+
+/// How OTLP goes between hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// In the clear.
+    Off,
+    /// Encrypted, to servers that show a certificate.
+    Server,
+    /// Encrypted, between two that both show one.
+    Mutual,
+}
+
+impl TlsMode {
+    const WORDS: [(&'static str, Self); 3] = [
+        ("off", Self::Off),
+        ("server", Self::Server),
+        ("mutual", Self::Mutual),
+    ];
+
+    /// The word that an environment has for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        let known = Self::WORDS.iter().find(|(_, mode)| *mode == self);
+        known.map_or("off", |(word, _)| word)
+    }
 }
 
 /// Where the bytes of an artifact come from. `{arch}` in a path or address stands for the
@@ -79,6 +107,11 @@ impl Environment {
             });
         }
         let instead = parse_instead(&section);
+        let place = section.string("tls").map(|entry| entry.location);
+        let tls = place.and_then(|location| {
+            let value = section.choice("tls", &TlsMode::WORDS)?;
+            Some(Entry { value, location })
+        });
         let settings = section.json("settings");
         let artifacts = parse_named(&section, "artifacts", parse_artifact);
         let (secret_file, secrets) = parse_secrets(&section);
@@ -89,6 +122,7 @@ impl Environment {
             tier,
             playbooks,
             instead,
+            tls,
             settings,
             artifacts,
             secrets,

@@ -8,13 +8,13 @@ mod project;
 mod settings;
 mod tier;
 
-pub use environment::{ArtifactOrigin, ArtifactSource, Environment};
+pub use environment::{ArtifactOrigin, ArtifactSource, Environment, TlsMode};
 pub use project::Project;
 pub use settings::{Override, dotted_keys, merge};
 pub(crate) use tier::read_tiers;
 pub use tier::{Role, Tier, parse_tiers};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -193,11 +193,14 @@ impl Fleet {
                 (name.to_string(), Value::Array(hosts))
             })
             .collect();
+        let mut tls = json!(self.certificates);
+        let mode = self.environment.tls.as_ref();
+        tls["mode"] = json!(mode.map_or(TlsMode::Off, |mode| mode.value).word());
         json!({
             "environment": self.environment.name.as_str(),
             "tier": { "name": self.tier.name.as_str(), "events_per_second": self.tier.events_per_second },
             "groups": groups,
-            "tls": self.certificates,
+            "tls": tls,
         })
     }
 
@@ -391,11 +394,14 @@ impl FleetHost {
                 (name.to_string(), value)
             })
             .collect();
+        // Where the inventory says nothing, `ssh_config` may; 22 is never wrong to have open.
+        let ssh_ports: BTreeSet<u16> = [22].into_iter().chain(self.host.ssh.port).collect();
         json!({
             "name": self.name(),
             "address": self.host.address.as_deref().unwrap_or_default(),
             "groups": self.groups,
             "settings": self.settings,
+            "ssh_ports": ssh_ports,
             "volumes": volumes,
         })
     }

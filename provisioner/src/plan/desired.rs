@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::document::{Diagnostics, Location, Name, suggestion};
 use crate::error::Result;
-use crate::fleet::{Fleet, FleetHost, Project};
-use crate::playbook::{Balancer, CanaryHosts, Health, Play, Playbook};
+use crate::fleet::{Fleet, FleetHost, Project, TlsMode};
+use crate::playbook::{Balancer, CanaryHosts, Health, OpenPort, Play, Playbook};
 use crate::resource::{Artifacts, HostContext, Resource};
 use crate::secret::{Redactor, Secrets};
 use crate::template::Templates;
@@ -125,6 +125,7 @@ pub fn resolve(
     }
     check_groups(&playbook, fleet, diagnostics);
     check_addresses(fleet, diagnostics);
+    check_certificates(fleet, diagnostics);
     if !diagnostics.is_empty() {
         return Ok(Desired {
             plays: Vec::new(),
@@ -147,7 +148,8 @@ pub fn resolve(
             .collect();
         let debts = collect_debts(&plays, diagnostics);
         check_paths(&plays, host, diagnostics);
-        let variables = host_variables(&shared, host, secrets);
+        let mut variables = host_variables(&shared, host, secrets);
+        variables["ports"] = open_ports(&plays, fleet);
         let context = HostContext {
             fleet,
             host,
@@ -239,6 +241,20 @@ fn check_groups(playbook: &Playbook, fleet: &Fleet, diagnostics: &Diagnostics) {
             diagnostics.error(play.hosts.location.clone(), message, hint);
         }
         check_pace(play, fleet, diagnostics);
+        for group in play.ports.iter().flat_map(|port| &port.from) {
+            if !fleet
+                .groups
+                .keys()
+                .any(|known| known.as_str() == group.value)
+            {
+                let message = format!(
+                    "play `{}` opens a port to group `{}`, which no inventory has",
+                    play.name, group.value
+                );
+                let hint = suggestion(&group.value, fleet.groups.keys().map(Name::as_str));
+                diagnostics.error(group.location.clone(), message, hint);
+            }
+        }
     }
 }
 
@@ -274,6 +290,69 @@ fn check_pace(play: &Play, fleet: &Fleet, diagnostics: &Diagnostics) {
             diagnostics.error(name.location.clone(), message, hint);
         }
     }
+}
+
+/// With TLS every host needs a certificate before anything is rendered with one.
+fn check_certificates(fleet: &Fleet, diagnostics: &Diagnostics) {
+    let Some(mode) = &fleet.environment.tls else {
+        return;
+    };
+    let env = &fleet.environment.name;
+    let lacking: Vec<&str> = fleet
+        .hosts
+        .iter()
+        .map(FleetHost::name)
+        .filter(|host| !fleet.certificates.hosts.contains_key(*host))
+        .collect();
+    if mode.value == TlsMode::Off || fleet.certificates.ca.is_some() && lacking.is_empty() {
+        return;
+    }
+    let (message, hint) = if fleet.certificates.ca.is_none() {
+        let hint =
+            format!("`provision tls init --env {env}`, then `provision tls issue --env {env}`");
+        (
+            "`tls` needs certificates, and there is no authority".to_owned(),
+            hint,
+        )
+    } else {
+        let message = format!(
+            "`tls` needs certificates, and these hosts have none: {}",
+            lacking.join(", ")
+        );
+        (
+            message,
+            format!("`provision tls issue --env {env}` makes them"),
+        )
+    };
+    diagnostics.error(mode.location.clone(), message, Some(hint));
+}
+
+/// What a host serves, from all of its plays, with the addresses that may reach it.
+fn open_ports(plays: &[&Play], fleet: &Fleet) -> Value {
+    let one = |play: &Play, port: &OpenPort| {
+        let hosts = port
+            .from
+            .iter()
+            .flat_map(|group| fleet.group_hosts(&group.value));
+        let addresses: Vec<&str> = hosts
+            .filter_map(|host| host.host.address.as_deref())
+            .collect();
+        let (ip6, ip): (Vec<&str>, Vec<&str>) = addresses
+            .into_iter()
+            .partition(|address| address.contains(':'));
+        json!({
+            "play": play.name.as_str(),
+            "port": port.port,
+            "protocol": port.protocol,
+            "everybody": port.from.is_empty(),
+            "ip": ip,
+            "ip6": ip6,
+        })
+    };
+    let ports = plays
+        .iter()
+        .flat_map(|play| play.ports.iter().map(|port| one(play, port)));
+    Value::Array(ports.collect())
 }
 
 /// Templates name the addresses of other hosts, so each must have one.

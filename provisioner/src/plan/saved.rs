@@ -451,6 +451,7 @@ mod tests {
                 ..Pace::default()
             },
             health: Vec::new(),
+            ports: Vec::new(),
             resources: Vec::new(),
             location,
         };

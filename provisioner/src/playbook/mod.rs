@@ -9,7 +9,7 @@ mod pace;
 mod play;
 
 pub use pace::{Balancer, Canary, CanaryHosts, Order, Pace, Pause, Unreachable};
-pub use play::{BatchSize, Health, PlannedResource, Play};
+pub use play::{BatchSize, Health, OpenPort, PlannedResource, Play};
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -28,10 +28,23 @@ pub struct Play {
     pub pace: Pace,
     /// What must be healthy on a host before the next batch is begun.
     pub health: Vec<Health>,
+    /// The ports at which its hosts serve others.
+    pub ports: Vec<OpenPort>,
     /// What its hosts shall be, in order.
     pub resources: Vec<PlannedResource>,
     /// Where it is described.
     pub location: Location,
+}
+
+/// A port at which the hosts of a play serve others.
+#[derive(Clone, Debug)]
+pub struct OpenPort {
+    /// Its number.
+    pub port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+    /// The groups whose hosts it is for; everybody's where there is none.
+    pub from: Vec<Entry<String>>,
 }
 
 /// A resource as it stands in a play.
@@ -104,6 +117,11 @@ impl Play {
                 .collect()
         };
         health.dedup();
+        let ports = section
+            .sections("ports")
+            .into_iter()
+            .filter_map(parse_port)
+            .collect();
         let resources = section
             .sections("resource")
             .into_iter()
@@ -125,6 +143,7 @@ impl Play {
             max_fail: usize::try_from(max_fail).unwrap_or(0),
             pace,
             health,
+            ports,
             resources,
             location,
         })
@@ -144,6 +163,7 @@ impl Play {
             max_fail: 0,
             pace: Pace::default(),
             health: Vec::new(),
+            ports: Vec::new(),
             resources: Vec::new(),
             location,
         }
@@ -176,6 +196,22 @@ impl Play {
         let size = self.serial.get(batches_before).or(self.serial.last());
         size.map_or(count.max(1), |size| size.of(count))
     }
+}
+
+fn parse_port(section: Section<'_>) -> Option<OpenPort> {
+    section.require(
+        "port",
+        Some("ports = [{ port = 4317, from = [\"balancers\"] }]"),
+    );
+    let port = section.integer("port", 1..=65_535);
+    let protocol = section.choice("protocol", &[("tcp", "tcp"), ("udp", "udp")]);
+    let from = section.strings("from");
+    section.finish();
+    Some(OpenPort {
+        port: u16::try_from(port?.value).ok()?,
+        protocol: protocol.unwrap_or("tcp"),
+        from,
+    })
 }
 
 fn parse_serial(section: &Section<'_>) -> Vec<BatchSize> {
@@ -308,6 +344,7 @@ mod tests {
             max_fail: 0,
             pace: Pace::default(),
             health: Vec::new(),
+            ports: Vec::new(),
             resources: Vec::new(),
             location: crate::document::Source::new(String::new(), String::new()).locate(0..0),
         }

@@ -44,6 +44,7 @@ fn play(serial: Vec<BatchSize>, max_fail: usize) -> Play {
         max_fail,
         pace: Pace::default(),
         health: vec![health()],
+        ports: Vec::new(),
         resources: Vec::new(),
         location,
     }

@@ -14,6 +14,7 @@ use rcgen::{
 };
 use serde::Serialize;
 use time::OffsetDateTime;
+use x509_parser::extensions::ParsedExtension;
 
 use crate::document::Name;
 use crate::error::{Error, Result};
@@ -35,6 +36,8 @@ pub struct Certificates {
     pub ca: Option<String>,
     /// That of each host.
     pub hosts: BTreeMap<String, String>,
+    /// Those of programs outside, which send to the platform.
+    pub clients: BTreeMap<String, String>,
 }
 
 /// A certificate with its private key, both as PEM.
@@ -62,13 +65,15 @@ impl Certificates {
         if authority.exists() {
             found.ca = Some(read(&authority)?);
         }
-        let folder = root.join(FOLDER).join(environment.as_str()).join("hosts");
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let name = path.file_stem().and_then(|name| name.to_str());
-            if let (Some(name), Some("pem")) = (name, path.extension().and_then(|end| end.to_str()))
-            {
-                found.hosts.insert(name.to_owned(), read(&path)?);
+        for (folder, into) in [("hosts", &mut found.hosts), ("clients", &mut found.clients)] {
+            let folder = root.join(FOLDER).join(environment.as_str()).join(folder);
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                let name = path.file_stem().and_then(|name| name.to_str());
+                let end = path.extension().and_then(|end| end.to_str());
+                if let (Some(name), Some("pem")) = (name, end) {
+                    into.insert(name.to_owned(), read(&path)?);
+                }
             }
         }
         Ok(found)
@@ -86,6 +91,43 @@ pub fn authority_path(environment: &Name) -> PathBuf {
 pub fn host_path(environment: &Name, host: &str) -> PathBuf {
     let folder = Path::new(FOLDER).join(environment.as_str()).join("hosts");
     folder.join(format!("{host}.pem"))
+}
+
+/// Where the certificate of a program outside stands in the project.
+#[must_use]
+pub fn client_path(environment: &Name, client: &str) -> PathBuf {
+    let folder = Path::new(FOLDER).join(environment.as_str()).join("clients");
+    folder.join(format!("{client}.pem"))
+}
+
+/// The certificates of a text, one after the other.
+pub fn certificates_in(text: &str) -> impl Iterator<Item = String> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let parts = text.split_inclusive(END);
+    parts
+        .filter(|part| part.ends_with(END))
+        .map(|part| format!("{}\n", part.trim_start()))
+}
+
+/// Whether a certificate names the key of this authority as the one that signed it.
+#[must_use]
+pub fn is_issued_by(certificate: &str, authority: &str) -> bool {
+    let of = |text: &str, signer: bool| {
+        let (_, pem) = x509_parser::pem::parse_x509_pem(text.as_bytes()).ok()?;
+        let parsed = pem.parse_x509().ok()?;
+        parsed
+            .extensions()
+            .iter()
+            .find_map(|one| match (one.parsed_extension(), signer) {
+                (ParsedExtension::AuthorityKeyIdentifier(key), true) => {
+                    key.key_identifier.as_ref().map(|key| key.0.to_vec())
+                }
+                (ParsedExtension::SubjectKeyIdentifier(key), false) => Some(key.0.to_vec()),
+                _ => None,
+            })
+    };
+    let signer = of(certificate, true);
+    signer.is_some() && signer == of(authority, false)
 }
 
 /// Makes an authority for an environment.
@@ -186,6 +228,13 @@ mod tests {
                 .unwrap();
             assert_eq!(output.status.success(), good, "{name}: {output:?}");
         }
+        assert!(is_issued_by(&host.certificate, &authority.certificate));
+        let other = make_authority(&"production".parse().unwrap()).unwrap();
+        assert!(!is_issued_by(&host.certificate, &other.certificate));
+        let both = format!("{}\n{}", other.certificate, authority.certificate);
+        let both: Vec<String> = certificates_in(&both).collect();
+        assert_eq!(both.len(), 2);
+        assert!(is_issued_by(&host.certificate, &both[1]));
         let left = valid_until(&host.certificate).unwrap();
         let left = left.duration_since(SystemTime::now()).unwrap();
         assert!(left <= lifetime && left > lifetime - Duration::from_secs(60));

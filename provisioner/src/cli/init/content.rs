@@ -15,6 +15,10 @@ const TIERS: &str = include_str!("../../../../environments/tiers.toml");
 /// What a play says of its balancer.
 const BALANCER_LINE: &str =
     "balancer = \"balancers\"                     # leaves a gateway out while it changes\n";
+
+/// Who may reach a gateway's ports where there are balancers.
+const FROM_BALANCERS: &str = ", from = [\"balancers\"]";
+
 /// From how many hosts on the first one is a balancer.
 const BALANCED_FROM: usize = 4;
 
@@ -82,9 +86,13 @@ pub(super) fn files(answers: &Answers) -> Vec<(String, String)> {
         ("playbooks/site.toml".to_owned(), site(answers)),
         (".gitignore".to_owned(), GITIGNORE.to_owned()),
     ];
-    // The other balancer is one word of the environment away.
-    let other = answers.is_balanced().then_some("nginx");
-    for name in playbooks(answers).into_iter().chain(other) {
+    // What is one word of the environment away.
+    let other: &[&str] = if answers.is_balanced() {
+        &["nginx", "floating", "firewall"]
+    } else {
+        &[]
+    };
+    for name in playbooks(answers).iter().chain(other) {
         let path = format!("{name}.toml");
         let text = PLAYBOOKS
             .get_file(&path)
@@ -128,6 +136,10 @@ fn kind_of(path: &str) -> Option<SchemaKind> {
 /// there is not.
 fn fitted(answers: &Answers, text: &str) -> String {
     let mut text = text.to_owned();
+    if !answers.is_balanced() {
+        // Programs send to the gateways themselves.
+        text = text.replace(FROM_BALANCERS, "");
+    }
     if answers.data_disk.is_none() {
         for (with, without) in [VOLUME_RESOURCE, VOLUME_FOLDER, VOLUME_VARIABLE] {
             text = text.replace(with, without);

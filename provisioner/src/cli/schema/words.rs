@@ -107,6 +107,11 @@ pub(super) const WORDS: &[(SchemaKind, &str, &str)] = &[
     ),
     (
         SchemaKind::Environment,
+        "tls",
+        "Certificates between hosts: `mutual`, `server` (of the one that is connected to), or `off`.",
+    ),
+    (
+        SchemaKind::Environment,
         "settings",
         "Variables of templates.",
     ),
@@ -204,6 +209,16 @@ pub(super) const WORDS: &[(SchemaKind, &str, &str)] = &[
         SchemaKind::Playbook,
         "play[].health",
         "What must be healthy on a host before the next batch is begun.",
+    ),
+    (
+        SchemaKind::Playbook,
+        "play[].ports",
+        "What its hosts serve, for the firewall.",
+    ),
+    (
+        SchemaKind::Playbook,
+        "play[].ports[].from",
+        "The groups that may connect; everybody without.",
     ),
     (
         SchemaKind::Playbook,

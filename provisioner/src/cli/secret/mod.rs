@@ -55,6 +55,17 @@ pub(super) struct SecretArgs {
     project: ProjectArgs,
 }
 
+impl SecretArgs {
+    /// Those of a command that reaches hosts.
+    pub(super) fn of(fleet: &super::FleetArgs) -> Self {
+        Self {
+            env: fleet.env.clone(),
+            identities: fleet.identities.clone(),
+            project: fleet.project.clone(),
+        }
+    }
+}
+
 /// What every command that decrypts takes.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct IdentityArgs {

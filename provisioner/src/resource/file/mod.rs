@@ -1,7 +1,8 @@
 //! A file: its text, its owner and its mode.
 //!
-//! Goes in: `file = { path, template | content, owner, group, mode, validate, since }`. Comes
-//! out: the file, replaced as a whole. Invariant: a file that holds a secret is never shown.
+//! Goes in: `file = { path, template | content, owner, group, mode, validate, since, optional }`.
+//! Comes out: the file, replaced as a whole, or none where it is `optional` and its text is empty.
+//! Invariant: a file that holds a secret is never shown.
 //!
 //! With `since = { package, version }` the template is rendered twice, before any host is reached:
 //! it sees `since` as true where the installed package is that version or newer.
@@ -35,6 +36,7 @@ struct FileSpec {
     attributes: Attributes,
     validate: Vec<String>,
     since: Option<Since>,
+    optional: bool,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,7 @@ impl FileSpec {
                 Some("`{}` stands for it: validate = \"haproxy -c -f {}\"".to_owned()),
             );
         }
+        let optional = section.boolean("optional").unwrap_or(false);
         let since = section.section("since").and_then(Since::parse);
         if since.is_some() && template.is_none() {
             section.error("`since` goes with a `template`, which sees it", None);
@@ -75,6 +78,7 @@ impl FileSpec {
             attributes,
             validate,
             since,
+            optional,
         })
     }
 
@@ -117,6 +121,14 @@ impl Spec for FileSpec {
 
     fn resolve(&self, _: &Location, context: &HostContext<'_>) -> Option<Box<dyn Resource>> {
         let file = self.render(context, self.since.as_ref().map(|_| false))?;
+        if self.optional
+            && file
+                .content
+                .text()
+                .is_some_and(|text| text.trim().is_empty())
+        {
+            return None;
+        }
         let newer = match &self.since {
             Some(since) => Some((since.clone(), self.render(context, Some(true))?)),
             None => None,

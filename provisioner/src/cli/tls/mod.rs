@@ -1,4 +1,5 @@
-//! `provision tls`: a certificate authority for an environment, and certificates for its hosts.
+//! `provision tls`: a certificate authority for an environment, certificates for its hosts and for
+//! programs that send to it.
 //!
 //! Goes in: an environment. Comes out: certificates in `tls/`, keys among the encrypted secrets.
 //! Invariant: a private key is never written in clear, nor printed.
@@ -10,6 +11,9 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+mod alerts;
+mod rotate;
+
 use super::OutputArgs;
 use super::secret::{SecretArgs, Store, say};
 use crate::document::{Diagnostics, Name, replace_file};
@@ -18,7 +22,8 @@ use crate::fleet::{Fleet, FleetHost};
 use crate::report::{OutputFormat, print, print_json, render_table};
 use crate::secret::Redactor;
 use crate::tls::{
-    Certificates, Issued, authority_path, host_path, issue, make_authority, valid_until,
+    Certificates, Issued, authority_path, certificates_in, client_path, host_path, issue,
+    make_authority, valid_until,
 };
 
 /// The secret that holds the authority's key; that of a host is `tls.HOST`.
@@ -33,8 +38,12 @@ pub(super) enum TlsCommand {
     Init(InitArgs),
     /// Make certificates for hosts that have none, or one that ends soon
     Issue(IssueArgs),
-    /// Show when certificates end (exit 1: one is missing or ends soon)
+    /// Make new certificates and bring them to the hosts, one after the other
+    Rotate(rotate::RotateArgs),
+    /// Show when certificates end (exit 2: one is missing or ends soon)
     Status(StatusArgs),
+    /// Print rules for Prometheus that tell when certificates end soon
+    Alerts(alerts::AlertsArgs),
 }
 
 /// Arguments of `tls init`.
@@ -56,6 +65,9 @@ pub(super) struct IssueArgs {
     /// Renew those that end within so many days
     #[arg(long, value_name = "DAYS", default_value_t = 30)]
     within: u32,
+    /// One for a program outside, which sends to the platform; its key is the secret tls.NAME
+    #[arg(long, value_name = "NAME", conflicts_with = "hosts")]
+    client: Option<Name>,
     #[command(flatten)]
     common: SecretArgs,
 }
@@ -76,13 +88,16 @@ impl TlsCommand {
     pub(super) const fn output(&self) -> OutputFormat {
         match self {
             Self::Status(args) => args.output.output,
-            Self::Init(_) | Self::Issue(_) => OutputFormat::Text,
+            Self::Rotate(args) => args.output(),
+            Self::Init(_) | Self::Issue(_) | Self::Alerts(_) => OutputFormat::Text,
         }
     }
 }
 
-pub(super) fn run(command: TlsCommand) -> Result<ExitCode> {
+pub(super) async fn run(command: TlsCommand) -> Result<ExitCode> {
     match command {
+        TlsCommand::Rotate(args) => rotate::run(args).await,
+        TlsCommand::Alerts(args) => alerts::run(&args),
         TlsCommand::Init(args) => init(&args),
         TlsCommand::Issue(args) => issue_all(&args),
         TlsCommand::Status(args) => status(&args),
@@ -116,11 +131,9 @@ fn init(args: &InitArgs) -> Result<ExitCode> {
 fn issue_all(args: &IssueArgs) -> Result<ExitCode> {
     let mut store = Store::open(&args.common)?;
     let fleet = fleet(&store)?;
-    let env = &fleet.environment.name;
-    let certificate = fleet.certificates.ca.clone().ok_or_else(|| {
-        Error::usage(format!("environment `{env}` has no authority"))
-            .hint(format!("`provision tls init --env {env}` makes one"))
-    })?;
+    if let Some(client) = &args.client {
+        return issue_client(&mut store, &fleet, client, args.days);
+    }
     let names = fleet.limited(&args.hosts)?;
     let soon = SystemTime::now() + DAY * args.within;
     let needs = |host: &&FleetHost| {
@@ -131,22 +144,39 @@ fn issue_all(args: &IssueArgs) -> Result<ExitCode> {
     };
     let hosts: Vec<&FleetHost> = fleet.hosts.iter().filter(needs).collect();
     if hosts.is_empty() {
+        let _ = authority(&store, &fleet)?;
         say("every host has a certificate that is good for long enough");
         return Ok(ExitCode::SUCCESS);
     }
-    let key = match store.file()? {
-        Some(file) => store.decrypt(&file, &key_name(None)?)?,
-        None => {
-            return Err(Error::usage(format!(
-                "the secret {AUTHORITY_KEY} is missing"
-            )));
-        }
+    issue_for(&mut store, &fleet, &hosts, args.days)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The authority that signs, with its key.
+fn authority(store: &Store, fleet: &Fleet) -> Result<Issued> {
+    let env = &fleet.environment.name;
+    let bundle = fleet.certificates.ca.as_deref().unwrap_or_default();
+    let certificate = certificates_in(bundle).next().ok_or_else(|| {
+        Error::usage(format!("environment `{env}` has no authority"))
+            .hint(format!("`provision tls init --env {env}` makes one"))
+    })?;
+    let Some(file) = store.file()? else {
+        return Err(Error::usage(format!(
+            "the secret {AUTHORITY_KEY} is missing"
+        )));
     };
-    let authority = Issued {
+    Ok(Issued {
         certificate,
-        key: key.into(),
-    };
+        key: store.decrypt(&file, &key_name(None)?)?.into(),
+    })
+}
+
+/// Makes certificates for hosts; the keys are stored before any certificate is.
+fn issue_for(store: &mut Store, fleet: &Fleet, hosts: &[&FleetHost], days: u32) -> Result<()> {
+    let env = &fleet.environment.name;
+    let authority = authority(store, fleet)?;
     let mut issued = Vec::new();
+    let mut keys = Vec::new();
     for host in hosts {
         let mut names = vec![
             host.name().to_owned(),
@@ -154,23 +184,46 @@ fn issue_all(args: &IssueArgs) -> Result<ExitCode> {
             "127.0.0.1".to_owned(),
         ];
         names.extend(host.host.address.clone());
+        // Whoever balances over a group may know it by that name only.
+        names.extend(host.groups.iter().map(ToString::to_string));
         names.dedup();
-        let made = issue(&authority, host.name(), &names, DAY * args.days)?;
+        let made = issue(&authority, host.name(), &names, DAY * days)?;
+        keys.push((key_name(Some(host.name()))?, made.key.expose().to_owned()));
         issued.push((host.name(), made));
-    }
-    let mut keys = Vec::new();
-    for (host, made) in &issued {
-        keys.push((key_name(Some(host))?, made.key.expose().to_owned()));
     }
     store.put(&keys, &[])?;
     for (host, made) in &issued {
-        write(
-            store.project.root(),
-            &host_path(env, host),
-            &made.certificate,
-        )?;
-        say(&format!("{host}: {}", host_path(env, host).display()));
+        let file = host_path(env, host);
+        write(store.project.root(), &file, &made.certificate)?;
+        say(&format!("{host}: {}", file.display()));
     }
+    Ok(())
+}
+
+fn issue_client(store: &mut Store, fleet: &Fleet, client: &Name, days: u32) -> Result<ExitCode> {
+    let env = &fleet.environment.name;
+    if fleet
+        .hosts
+        .iter()
+        .any(|host| host.name() == client.as_str())
+    {
+        let message = format!("`{client}` is a host of environment `{env}`");
+        return Err(Error::usage(message).hint("take another name for the program that sends"));
+    }
+    let made = issue(
+        &authority(store, fleet)?,
+        client.as_str(),
+        &[client.to_string()],
+        DAY * days,
+    )?;
+    let key = key_name(Some(client.as_str()))?;
+    store.put(&[(key.clone(), made.key.expose().to_owned())], &[])?;
+    let file = client_path(env, client.as_str());
+    write(store.project.root(), &file, &made.certificate)?;
+    say(&format!(
+        "{client}: {}; its key is the secret {key}",
+        file.display()
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -205,7 +258,7 @@ fn write(root: &Path, file: &Path, text: &str) -> Result<()> {
 /// What is shown of a certificate.
 #[derive(Debug, Serialize)]
 struct Row {
-    /// The host; none for the authority.
+    /// The host or the program outside; none for the authority.
     host: Option<String>,
     /// When it ends, in RFC 3339.
     until: Option<String>,
@@ -217,11 +270,14 @@ struct Row {
 fn status(args: &StatusArgs) -> Result<ExitCode> {
     let store = Store::open(&args.common)?;
     let fleet = fleet(&store)?;
-    let Certificates { ca, hosts } = &fleet.certificates;
+    let Certificates { ca, hosts, clients } = &fleet.certificates;
     let mut rows = vec![row(None, ca.as_deref(), args.within)];
     for host in &fleet.hosts {
         let certificate = hosts.get(host.name()).map(String::as_str);
         rows.push(row(Some(host.name()), certificate, args.within));
+    }
+    for (client, certificate) in clients {
+        rows.push(row(Some(client), Some(certificate), args.within));
     }
     let good = rows.iter().all(|row| row.state == "valid");
     if args.output.output == OutputFormat::Json {
@@ -243,7 +299,7 @@ fn status(args: &StatusArgs) -> Result<ExitCode> {
     Ok(if good {
         ExitCode::SUCCESS
     } else {
-        ExitCode::FAILURE
+        ExitCode::from(2)
     })
 }
 
