@@ -211,8 +211,9 @@ async fn an_outage_costs_nothing(protocol: &str, peers: &[Peer], agent: Option<K
     tokio::time::sleep(outage).await;
     sink.come_back().await;
     let sends = sends(clients, Duration::from_secs(seconds + 120)).await;
-    // A retry may have been put off for as long as max_interval, and half as long again.
-    let drained = Duration::from_secs(90);
+    // A retry may have been put off for as long as max_interval, and half as long again; and the
+    // longer the outage, the more there is to send and for the target to read.
+    let drained = Duration::from_secs(90) + outage;
     verify(&runs, count, drained, || Arrived::in_requests(&received)).await;
     for agent in agents {
         let log = agent.log();
