@@ -67,6 +67,7 @@ pub(super) async fn run(args: RotateArgs) -> Result<ExitCode> {
     }
     tokio::time::sleep(args.settle).await;
     let new = current(&common)?;
+    wait_for_clients(&common, &new)?;
     issue_anew(&common, &args, |certificate| {
         !is_issued_by(certificate, &new)
     })?;
@@ -75,13 +76,13 @@ pub(super) async fn run(args: RotateArgs) -> Result<ExitCode> {
         return Ok(code);
     }
     tokio::time::sleep(args.settle).await;
-    refuse_old_clients(&common, &new)?;
     end(&common, &new)?;
     apply::run(args.apply).await
 }
 
-/// Programs outside would be refused as soon as the old authority is forgotten.
-fn refuse_old_clients(common: &SecretArgs, new: &str) -> Result<()> {
+/// Programs outside must trust both authorities before a host shows a certificate of the new one,
+/// and show one of it themselves before the old one is forgotten. Only people can see to that.
+fn wait_for_clients(common: &SecretArgs, new: &str) -> Result<()> {
     let store = Store::open(common)?;
     let certificates = fleet(&store)?.certificates.clients;
     let old: Vec<&str> = certificates
@@ -92,11 +93,14 @@ fn refuse_old_clients(common: &SecretArgs, new: &str) -> Result<()> {
     if old.is_empty() {
         return Ok(());
     }
+    let env = &store.environment.name;
     Err(Error::usage(format!(
-        "the old authority stays trusted, as it signed for these programs: {}",
+        "hosts trust both authorities, and show certificates of the old one until these programs have new ones: {}",
         old.join(", ")
     ))
-    .hint("`provision tls issue --client NAME` makes new ones; when the programs have them, run this again"))
+    .hint(format!(
+        "`provision tls issue --env {env} --client NAME` makes them; when each program has its own and trusts all of tls/{env}/ca.pem, run this again"
+    )))
 }
 
 /// The authorities that are trusted; the first one signs.
