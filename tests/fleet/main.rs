@@ -12,6 +12,8 @@ mod connections;
 mod destroy;
 mod disks;
 mod failure;
+mod firewall;
+mod floating;
 mod kinds;
 mod main_job;
 mod memory;
@@ -24,6 +26,7 @@ mod rollout;
 mod saved_plan;
 mod secrets;
 mod telemetry;
+mod tls;
 mod unreachable;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,6 +52,9 @@ fn tests() -> Vec<Test> {
         nginx::TESTS,
         rollout::TESTS,
         saved_plan::TESTS,
+        tls::TESTS,
+        firewall::TESTS,
+        floating::TESTS,
         kinds::TESTS,
         refusal::TESTS,
         unreachable::TESTS,

@@ -1,0 +1,246 @@
+//! Mutual TLS by one word: who shows no certificate is refused, and certificates and their
+//! authority are replaced while programs send.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use fleet_tests::{Lab, Output};
+
+use crate::Test;
+use crate::telemetry::{self, Amount};
+
+pub(crate) const TESTS: &[Test] = &[Test {
+    name: "tls::certificates_are_demanded_and_replaced_while_programs_send",
+    needs: telemetry::NEEDS,
+    run: certificates_are_demanded_and_replaced_while_programs_send,
+}];
+
+const ENVIRONMENT: &str = "environments/development.toml";
+
+fn certificates_are_demanded_and_replaced_while_programs_send(lab: &Lab) {
+    let word = lab.project().edit(
+        ENVIRONMENT,
+        "playbook = \"site\"",
+        "playbook = \"site\"\ntls = \"mutual\"",
+    );
+    let platform = Platform::new(lab);
+    let _ = platform
+        .run(&["plan", "--env", "development"])
+        .expect_code(1)
+        .says(&["`tls` needs certificates, and there is no authority"]);
+    for arguments in [
+        &["tls", "init", "--env", "development"][..],
+        &["tls", "issue", "--env", "development"],
+        &["tls", "issue", "--env", "development", "--client", "shop"],
+        &["apply", "--env", "development", "--yes"],
+    ] {
+        let _ = platform.run(arguments).success();
+    }
+    let old = platform.certificate("old");
+    for protocol in ["grpc", "http"] {
+        let amount = Amount {
+            spans: 1_000,
+            logs: 100,
+            points: 10,
+        };
+        platform.start(&old, protocol, amount, "0").ends_well(lab);
+    }
+    only_certificates_are_let_in(lab, &old);
+
+    let amount = Amount {
+        spans: 10_000,
+        logs: 10_000,
+        points: 100,
+    };
+    let sending = platform.start(&old, "grpc", amount, "2");
+    assert!(!sending.is_through(), "the client was through before");
+    let _ = platform.rotate(&[]).success();
+    let stopped = platform.rotate(&["--authority", "--settle", "11s"]);
+    let _ = stopped
+        .expect_code(1)
+        .says(&["hosts trust both authorities", "new ones: shop"]);
+    sending.ends_well(lab);
+
+    let client = ["tls", "issue", "--env", "development", "--client", "shop"];
+    let _ = platform.run(&client).success();
+    let new = platform.certificate("new");
+    let sending = platform.start(&new, "http", amount, "2");
+    assert!(!sending.is_through(), "the client was through before");
+    let _ = platform
+        .rotate(&["--authority", "--settle", "11s"])
+        .success();
+    sending.ends_well(lab);
+    assert_eq!(probe(lab, "10.77.0.11", 4318, &old), "refused");
+    let new = platform.certificate_with(&new);
+    assert_eq!(probe(lab, "10.77.0.11", 4318, &new), "200");
+    ends_soon_is_told(&platform);
+
+    drop(word);
+    let _ = lab.project().apply();
+    let _ = lab.ssh("collector-1", "! ls /etc/otel-collector/*.pem");
+    let _ = fs::remove_file(lab.project().path("environments/development.secrets.toml"));
+    let _ = fs::remove_dir_all(lab.project().path("tls"));
+    let amount = Amount {
+        spans: 100,
+        logs: 10,
+        points: 1,
+    };
+    let expected = telemetry::send(lab, "grpc", "without-tls", amount);
+    telemetry::verify(lab, "without-tls", amount, &expected);
+}
+
+fn only_certificates_are_let_in(lab: &Lab, certificate: &Path) {
+    let none = certificate.parent().expect("a folder");
+    for (address, what) in [
+        ("10.77.0.11", "the balancer"),
+        ("10.77.0.21", "a gateway"),
+        ("10.77.0.31", "the storage"),
+    ] {
+        assert_eq!(probe(lab, address, 4318, certificate), "200", "{what}");
+        assert_eq!(probe(lab, address, 4318, none), "refused", "{what}");
+        assert_eq!(probe(lab, address, 4317, none), "refused", "{what}");
+    }
+}
+
+fn ends_soon_is_told(platform: &Platform<'_>) {
+    let status = ["tls", "status", "--env", "development"];
+    let _ = platform.run(&status).success();
+    let renew = ["tls", "issue", "-e", "development", "--days", "5", "lb-1"];
+    let _ = platform.run(&renew).success();
+    let _ = platform.run(&status).expect_code(2).says(&["ends-soon"]);
+    let alerts = platform.run(&["tls", "alerts", "--env", "development"]);
+    let _ = alerts.success().says(&[
+        "alert: CertificateEndsSoon",
+        "host: \"lb-1\"",
+        "expr: vector(time()) >= ",
+    ]);
+}
+
+/// The platform with secrets, whose key is in a home of the test's own.
+struct Platform<'a> {
+    lab: &'a Lab,
+    home: tempfile::TempDir,
+}
+
+/// A client at work.
+struct Sending {
+    child: Child,
+    run: String,
+    amount: Amount,
+    folder: tempfile::TempDir,
+}
+
+impl<'a> Platform<'a> {
+    fn new(lab: &'a Lab) -> Self {
+        let home = tempfile::tempdir().expect("a folder");
+        Self { lab, home }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = self.lab.project().command(arguments);
+        Output::of(command.env("HOME", self.home.path()))
+    }
+
+    fn rotate(&self, arguments: &[&str]) -> Output {
+        let rotate = ["tls", "rotate", "--env", "development", "--yes"];
+        self.run(&[&rotate, arguments].concat())
+    }
+
+    /// A folder with the client's certificate and key, and the authorities as they are now.
+    fn certificate(&self, name: &str) -> std::path::PathBuf {
+        let folder = self.home.path().join(name);
+        fs::create_dir(&folder).expect("a folder");
+        self.certificate_with(&folder);
+        let get = ["secret", "get", "tls.shop", "--env", "development"];
+        let key = self.run(&get).success().stdout;
+        fs::write(folder.join("key.pem"), key).expect("a key");
+        let certificate = self.lab.project().path("tls/development/clients/shop.pem");
+        fs::copy(certificate, folder.join("cert.pem")).expect("a certificate");
+        folder
+    }
+
+    /// The same with the authorities that are trusted by now.
+    fn certificate_with(&self, folder: &Path) -> std::path::PathBuf {
+        let authority = self.lab.project().path("tls/development/ca.pem");
+        for place in [folder.join("ca.pem"), self.home.path().join("ca.pem")] {
+            fs::copy(&authority, place).expect("an authority");
+        }
+        folder.to_owned()
+    }
+
+    fn start(&self, certificate: &Path, protocol: &str, amount: Amount, pace: &str) -> Sending {
+        let before = telemetry::accepted_spans(self.lab).iter().sum::<u64>();
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = format!("tls-{protocol}-{}", amount.spans);
+        let file = folder.path().join("expected.json");
+        let mut command = telemetry::client(self.lab, protocol, &run, amount, &file);
+        let child = command
+            .env("FLEET_TLS", certificate)
+            // Python's requests would trust these in the place of what the SDK is told.
+            .env_remove("REQUESTS_CA_BUNDLE")
+            .env_remove("CURL_CA_BUNDLE")
+            .env("FLEET_PACE", pace)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a client");
+        for _ in 0..300 {
+            if telemetry::accepted_spans(self.lab).iter().sum::<u64>() > before {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Sending {
+            child,
+            run,
+            amount,
+            folder,
+        }
+    }
+}
+
+impl Sending {
+    fn is_through(&self) -> bool {
+        self.folder.path().join("expected.json").exists()
+    }
+
+    fn ends_well(self, lab: &Lab) {
+        let output = self.child.wait_with_output().expect("an end");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        println!("{}", said.trim());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}\n{errors}");
+        let expected = fs::read_to_string(self.folder.path().join("expected.json"));
+        let expected = serde_json::from_str(&expected.expect("a file")).expect("JSON");
+        telemetry::verify(lab, &self.run, self.amount, &expected);
+    }
+}
+
+/// What a server answers to an empty request, with the certificate of a folder if it has one.
+fn probe(lab: &Lab, address: &str, port: u16, folder: &Path) -> String {
+    let script = r#"
+import http.client, os, ssl, sys
+address, port, folder = sys.argv[1:]
+context = ssl.create_default_context(cafile=folder + "/ca.pem")
+if os.path.exists(folder + "/cert.pem"):
+    context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
+connection = http.client.HTTPSConnection(address, int(port), timeout=10, context=context)
+try:
+    connection.request("POST", "/v1/traces", b"", {"Content-Type": "application/x-protobuf"})
+    print(connection.getresponse().status)
+except (ssl.SSLError, ConnectionError, http.client.BadStatusLine) as error:
+    print(error, file=sys.stderr)
+    print("refused")
+"#;
+    let python = std::env::var("FLEET_PYTHON").expect("a requirement of this test");
+    let mut command = lab.exec(&[&python, "-c", script, address, &port.to_string()]);
+    let output = Output::of(command.arg(folder)).success();
+    println!(
+        "{address}:{port}: {}{}",
+        output.stdout,
+        output.stderr.trim()
+    );
+    output.stdout.trim().to_owned()
+}
