@@ -15,6 +15,7 @@ mod failure;
 mod firewall;
 mod floating;
 mod kinds;
+mod lockout;
 mod main_job;
 mod memory;
 mod newcomer;
@@ -59,6 +60,7 @@ fn tests() -> Vec<Test> {
         refusal::TESTS,
         unreachable::TESTS,
         connections::TESTS,
+        lockout::TESTS,
         disks::TESTS,
         accounts::TESTS,
         secrets::TESTS,

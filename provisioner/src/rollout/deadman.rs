@@ -54,6 +54,10 @@ const TRIES: u32 = 3;
 /// The pause between two tries: some sshd and sudo punish haste.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// How long a change may take to have its effect: networks are configured after their daemon has
+/// said that it is ready.
+const SETTLES_WITHIN: Duration = Duration::from_secs(3);
+
 /// How much longer than its time a host is waited for that puts things back by itself.
 const MARGIN: Duration = Duration::from_secs(60);
 
@@ -80,6 +84,7 @@ impl HostSession {
     /// # Errors
     /// Nobody gets in any more.
     pub(super) async fn get_in_anew(&mut self, options: &RunOptions) -> Result<()> {
+        tokio::time::sleep(SETTLES_WITHIN).await;
         self.say(options, "getting in anew");
         let mut last = None;
         for _ in 0..TRIES {
