@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use provision_protocol::fact::{UnitFact, fact_kind};
+use provision_protocol::fact::{Query, UnitFact, fact_kind, query};
 use serde::Serialize;
 
 use super::FleetArgs;
@@ -117,24 +117,11 @@ async fn status(
 }
 
 async fn look(session: &mut HostSession) -> HostStatus {
-    let queries: Vec<_> = session
-        .desired
-        .queries()
-        .into_iter()
-        .filter(|query| {
-            matches!(
-                query.kind,
-                Some(provision_protocol::fact::query::Kind::Unit(_))
-            )
-        })
-        .collect();
-    let names: Vec<String> = queries
-        .iter()
-        .filter_map(|query| match &query.kind {
-            Some(provision_protocol::fact::query::Kind::Unit(name)) => Some(name.clone()),
-            _ => None,
-        })
-        .collect();
+    let names = session.desired.units();
+    let unit = |name: &String| Query {
+        kind: Some(query::Kind::Unit(name.clone())),
+    };
+    let queries = names.iter().map(unit).collect();
     let facts = session.conversation.ask(queries).await.unwrap_or_default();
     let services = names
         .into_iter()

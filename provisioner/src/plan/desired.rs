@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use provision_protocol::fact::Query;
+use provision_protocol::fact::{Query, query};
 use provision_protocol::operation::Debt;
 use serde_json::{Value, json};
 
@@ -88,6 +88,19 @@ impl HostDesired {
             .iter()
             .flat_map(|play| play.resources.iter())
             .flat_map(|resource| resource.queries())
+            .collect()
+    }
+
+    /// The units that its services are, without those that have to make room for them.
+    #[must_use]
+    pub fn units(&self) -> Vec<String> {
+        let resources = self.plays.iter().flat_map(|play| &play.resources);
+        let first = resources.filter_map(|resource| resource.queries().into_iter().next());
+        first
+            .filter_map(|query| match query.kind {
+                Some(query::Kind::Unit(name)) => Some(name),
+                _ => None,
+            })
             .collect()
     }
 
