@@ -177,7 +177,7 @@ fn what_a_validator_rejects_changes_no_host(lab: &Lab) {
             &[
                 "refused before anything was changed on any host",
                 // HAProxy's words, under the final name.
-                "[/etc/haproxy/haproxy.cfg:17] : unknown proxy mode 'htp'",
+                "[/etc/haproxy/haproxy.cfg:22] : unknown proxy mode 'htp'",
                 // The collector's, once for both gateways.
                 "cause: collector-1, collector-2: it refuses what it was given",
                 "error: unknown key \"limit_mbi\"",
