@@ -81,10 +81,13 @@ fn config(lab: &Lab, host: &str) -> String {
     lab.ssh(host, &format!("cat {CONFIG}"))
 }
 
+/// What a host remembers, and not only the newest of it.
+const ALL_RUNS: &[&str] = &["--limit", "collector-1", "--last", "200"];
+
 fn a_change_is_remembered_and_rolled_back(lab: &Lab) {
     let before = config(lab, "collector-1");
     let count = |lab: &Lab| {
-        let history = json(lab, "history", &["--limit", "collector-1"], 0);
+        let history = json(lab, "history", ALL_RUNS, 0);
         history.as_array().map_or(0, Vec::len)
     };
     let runs = count(lab);
@@ -93,7 +96,7 @@ fn a_change_is_remembered_and_rolled_back(lab: &Lab) {
         .edit(TEMPLATE, STREAMS, "max_concurrent_streams: 300");
     let _ = lab.project().apply();
     assert_ne!(config(lab, "collector-1"), before);
-    let history = json(lab, "history", &["--limit", "collector-1"], 0);
+    let history = json(lab, "history", ALL_RUNS, 0);
     let history = history.as_array().expect("a list");
     assert_eq!(history.len(), runs + 1);
     let last = &history[runs];

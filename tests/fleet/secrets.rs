@@ -135,8 +135,8 @@ fn describe_secrets(lab: &Lab) -> Vec<Edit> {
     let environment = project.write(ENVIRONMENT, &format!("{text}{secrets}"));
     let gateway = project.edit(
         GATEWAY,
-        "    tls:\n",
-        "    headers:\n      authorization: 'Bearer {{ secrets.token }}'\n    tls:\n",
+        "    sending_queue:\n",
+        "    headers:\n      authorization: 'Bearer {{ secrets.token }}'\n    sending_queue:\n",
     );
     let storage = project.edit(STORAGE, "receivers:\n", "# {{ secrets.key }}\nreceivers:\n");
     vec![file, unused, environment, gateway, storage]
