@@ -1,0 +1,122 @@
+"""Writes the page and the plot of what `bench.py` measured.
+
+Goes in: its JSON. Comes out: `benchmarks-provision.md` and `benchmarks-provision.svg`. Every ratio
+is of figures that were measured in one run.
+"""
+
+import json
+import pathlib
+import sys
+
+from bench import TOOLS
+
+FIGURES = {"first": "first run", "nothing": "nothing to do", "changed": "one changed variable"}
+COLOURS = ("#1b7f5c", "#5bb894", "#c99700", "#9a6fb0", "#b5443b")
+BAR, GAP, LEFT, WIDTH = 16, 6, 190, 520
+
+INTRODUCTION = """# Benchmarks of the provisioner
+
+One command measures `provision` beside Ansible (facts off, pipelining, as many forks as hosts, kept
+connections), Ansible with Mitogen, and pyinfra, on the same throw-away hosts in one run, and writes
+this page, its plot and the figures behind both (`benchmarks-provision.json`):
+
+```sh
+scripts/bench-provision                      # 1 and 10 hosts, five times each
+scripts/bench-provision --quick              # once each
+scripts/bench-provision --hosts 40           # another number; the other rows stay as they are
+```
+
+![Seconds of each tool](benchmarks-provision.svg)
+
+The 23 tasks are an account, five directories, a program of 20 MB that does not compress, five
+templates, four files, three kernel parameters, a package, a unit and its service:
+`benchmarks/provisioner/playbooks`, `ansible` and `pyinfra` beside it, with the same templates. All
+tools come from PyPI in the versions of `requirements.txt`. After each first run and each change,
+pytest-testinfra, which knows none of them, checks every host. The floor is as many fresh SSH
+connections in parallel as there are hosts, each with one execution of a script of 60 `stat`s,
+measured before and after each tool.
+
+Contents are hashed again in every run, the program of 20 MB too; there is no mode that trusts
+inode and ctime. A file can change beneath both (a disk that returns other bytes, a device that was
+written to, an image that was put back), and hashing is not what a run without changes waits for.
+"""
+
+
+def table(row: dict) -> str:
+    floor = row["floor"]
+    lines = ["| | " + " | ".join(FIGURES.values()) + " | nothing to do ÷ floor |", "|---|" + "---:|" * 4]
+    base = row.get("provision")
+    for tool in TOOLS:
+        figures = row.get(tool)
+        if not figures:
+            continue
+        cells = []
+        for key in FIGURES:
+            text = f"{figures[key]:.2f} s"
+            if base and tool != "provision":
+                text += f" ({figures[key] / base[key]:.1f} ×)"
+            cells.append(text)
+        cells.append(f"{figures['nothing'] / figures['floor']:.2f}")
+        lines.append(f"| {tool} | " + " | ".join(cells) + " |")
+    lines.append(f"| floor | | {floor:.2f} s | | 1 |")
+    return "\n".join(lines)
+
+
+def plot(rows: dict) -> str:
+    parts, y = [], 20
+    for hosts, row in rows.items():
+        for key, title in FIGURES.items():
+            parts.append(f'<text x="0" y="{y}" font-weight="bold">{hosts} hosts, {title}</text>')
+            y += 8
+            known = [tool for tool in TOOLS if tool in row]
+            largest = max(row[tool][key] for tool in known)
+            for tool in known:
+                seconds = row[tool][key]
+                width = max(1.0, seconds / largest * WIDTH)
+                colour = COLOURS[TOOLS.index(tool)]
+                parts.append(
+                    f'<text x="{LEFT - 8}" y="{y + 13}" text-anchor="end">{tool}</text>'
+                    f'<rect x="{LEFT}" y="{y}" width="{width:.1f}" height="{BAR}" fill="{colour}"/>'
+                    f'<text x="{LEFT + width + 6:.1f}" y="{y + 13}">{seconds:.2f} s</text>'
+                )
+                y += BAR + GAP
+            y += 24
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + 90} {y}" '
+        'font-family="sans-serif" font-size="13">'
+        f'<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
+    )
+
+
+def main() -> None:
+    results = json.loads(pathlib.Path(sys.argv[1]).read_text())
+    documents = pathlib.Path(sys.argv[2])
+    rows = dict(sorted(results["rows"].items(), key=lambda item: int(item[0])))
+    text = INTRODUCTION
+    times = results["repetitions"]
+    text += f"\n## Figures\n\n{results['machine']} "
+    text += "Each figure was measured once.\n" if times == 1 else f"Medians of {times}.\n"
+    text += (
+        "Other programs kept the machine busy meanwhile: compare the tools with one another, each\n"
+        "with the floor that was measured around it, and not with other machines.\n"
+    )
+    for hosts, row in rows.items():
+        text += f"\n### {hosts} {'host' if hosts == '1' else 'hosts'}\n\n{table(row)}\n"
+    trips = results.get("round_trips")
+    if trips:
+        text += (
+            "\n### 50 ms each way, nothing to do\n\nCounted by the line with the delay "
+            "(`benchmarks/provisioner/delay.py`), in front of one host.\n\n"
+            "| resources, connection | new connections | round trips | seconds |\n|---|---:|---:|---:|\n"
+        )
+        for name, found in trips.items():
+            text += (
+                f"| {name.replace(' ', ', ')} | {found['connections']} | {found['round_trips']} "
+                f"| {found['seconds']:.2f} |\n"
+            )
+    (documents / "benchmarks-provision.md").write_text(text)
+    (documents / "benchmarks-provision.svg").write_text(plot(rows))
+
+
+if __name__ == "__main__":
+    main()
