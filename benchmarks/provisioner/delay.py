@@ -70,12 +70,17 @@ async def main() -> None:
         lines.append(line)
         await asyncio.sleep(2 * delay)
         far_reader, far_writer = await asyncio.open_connection(address, 22)
-        await asyncio.gather(
-            carry(reader, far_writer, delay, line.from_client),
-            carry(far_reader, writer, delay, line.from_server),
-        )
-        writer.close()
-        far_writer.close()
+        try:
+            await asyncio.gather(
+                carry(reader, far_writer, delay, line.from_client),
+                carry(far_reader, writer, delay, line.from_server),
+            )
+        except asyncio.CancelledError:
+            # The measurement is over.
+            pass
+        finally:
+            writer.close()
+            far_writer.close()
 
     server = await asyncio.start_server(serve, "0.0.0.0", port)
     ended = asyncio.Event()
