@@ -281,14 +281,10 @@ class Bench:
                 proxy.terminate()
                 proxy.wait()
                 self.end_connections()
-            self.everywhere_of(all_names, "rm -rf /etc/agent-* /var/lib/provision")
+            self.ssh(name, "rm -rf /etc/agent-* /var/lib/provision")
         self.names = all_names
         shutil.copy(HERE / "playbooks/bench.toml", self.folder / "playbooks/bench.toml")
         return found
-
-    def everywhere_of(self, names: list[str], script: str) -> None:
-        for name in names[:1]:
-            self.ssh(name, script)
 
 
 def run(words, environment, text=None) -> subprocess.CompletedProcess:

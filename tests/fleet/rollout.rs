@@ -1,4 +1,4 @@
-//! Rollouts: gateways that are left out by their balancer while they change, canaries, reboots.
+//! Rollouts: gateways that are left out by their balancer while they change, and canaries.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;

@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fleet::Fleet;
 use crate::inventory::Provider;
 use crate::plan::saved::SavedPlan;
-use crate::plan::{Desired, HostPlan};
+use crate::plan::{Desired, HostPlan, hosts_changed_by};
 use crate::playbook::{Pause, Play};
 use crate::report::{
     Events, GREEN, HostOutcome, Outcome, OutputFormat, Progress, RED, Report, print, print_json,
@@ -132,16 +132,10 @@ async fn apply(
 
 /// Refuses a run that would ask for a yes between two batches where nobody can give it.
 fn check_pauses(plans: &[HostPlan], plays: &[(Play, Vec<String>)]) -> Result<()> {
-    let changing = |play: &Play| {
-        let name = play.name.as_str();
-        let hosts = plans
-            .iter()
-            .filter(|plan| plan.of_play(name).next().is_some());
-        hosts.count()
-    };
-    let pausing = plays
-        .iter()
-        .find(|(play, _)| play.pace.pause == Some(Pause::Confirm) && changing(play) > 1);
+    let pausing = plays.iter().find(|(play, _)| {
+        let changed = hosts_changed_by(plans, play.name.as_str());
+        play.pace.pause == Some(Pause::Confirm) && changed > 1
+    });
     match pausing {
         None => Ok(()),
         Some((play, _)) => {

@@ -9,7 +9,7 @@ use super::context::RunContext;
 use super::{FleetArgs, saved};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::plan::{Desired, HostPlan};
+use crate::plan::{Desired, HostPlan, hosts_changed_by};
 use crate::playbook::Play;
 use crate::report::{
     Events, OutputFormat, Page, Progress, print, print_json, render_page, render_plans,
@@ -102,16 +102,12 @@ fn page(
     plays: &[(Play, Vec<String>)],
 ) -> String {
     let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
-    let changing = |play: &Play| {
-        let name = play.name.as_str();
-        let hosts = plans
-            .iter()
-            .filter(|plan| plan.of_play(name).next().is_some());
-        hosts.count()
-    };
     let plays: Vec<_> = plays
         .iter()
-        .map(|(play, _)| (play.name.to_string(), changing(play), play.manner()))
+        .map(|(play, _)| {
+            let changed = hosts_changed_by(plans, play.name.as_str());
+            (play.name.to_string(), changed, play.manner())
+        })
         .filter(|(_, hosts, _)| *hosts > 0)
         .collect();
     let skipped: Vec<_> = skipped

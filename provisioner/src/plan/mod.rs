@@ -99,6 +99,14 @@ impl HostPlan {
     }
 }
 
+/// How many hosts a play changes.
+pub fn hosts_changed_by(plans: &[HostPlan], play: &str) -> usize {
+    let changed = plans
+        .iter()
+        .filter(|plan| plan.of_play(play).next().is_some());
+    changed.count()
+}
+
 impl ResourceChange {
     /// The operations that carry it out.
     #[must_use]

@@ -259,23 +259,25 @@ fn a_file_that_one_host_refuses_changes_no_host() {
     );
 }
 
+/// In what order hosts were changed and waited for.
+fn order(run: &Run) -> Vec<String> {
+    let requests = run.requests.iter();
+    let told = requests.filter_map(|(host, body)| match body {
+        to_host::Body::Perform(_) => Some(format!("change {host}")),
+        to_host::Body::Probe(probe) if probe.within_millis > 0 => Some(format!("probe {host}")),
+        _ => None,
+    });
+    told.collect()
+}
+
 #[test]
 fn a_host_is_healthy_before_the_next_one_is_begun() {
     let run = run(
         play(vec![BatchSize::Hosts(1)], 0),
         Arc::new(|_, request| Some(well(request))),
     );
-    let order: Vec<String> = run
-        .requests
-        .iter()
-        .filter_map(|(host, body)| match body {
-            to_host::Body::Perform(_) => Some(format!("change {host}")),
-            to_host::Body::Probe(probe) if probe.within_millis > 0 => Some(format!("probe {host}")),
-            _ => None,
-        })
-        .collect();
     assert_eq!(
-        order,
+        order(&run),
         [
             "change a", "probe a", "change b", "probe b", "change c", "probe c"
         ]

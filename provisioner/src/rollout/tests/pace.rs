@@ -151,17 +151,8 @@ fn a_batch_is_only_as_large_as_leaves_enough_hosts_ready() {
         ..one_by_one(min_ready(BatchSize::Hosts(2)))
     };
     let run = run(play, all_well());
-    let order: Vec<String> = run
-        .requests
-        .iter()
-        .filter_map(|(host, body)| match body {
-            to_host::Body::Perform(_) => Some(format!("change {host}")),
-            to_host::Body::Probe(probe) if probe.within_millis > 0 => Some(format!("probe {host}")),
-            _ => None,
-        })
-        .collect();
     assert_eq!(
-        order,
+        order(&run),
         [
             "change a", "probe a", "change b", "probe b", "change c", "probe c"
         ]
