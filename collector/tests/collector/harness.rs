@@ -14,12 +14,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use collector::network::client::{HttpClient, HttpClientSettings};
 use collector::network::compression::compress;
-use collector::network::grpc::KeepAlive;
+use collector::network::grpc::channel::{Balance, Channel, ChannelSettings, Endpoint};
+use collector::network::grpc::{KeepAlive, Status};
 use collector::network::tls::ClientTls;
 use collector::network::{Answer, Encoding, Protocol, grpc};
 use collector::receiver::otlp::export_path;
 use collector_otlp::{Request, Signal};
 use http_body_util::Full;
+use hyper::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
 
 /// The longest that anything may take on a busy machine.
@@ -198,13 +200,52 @@ pub(crate) fn client(protocol: Protocol) -> HttpClient {
     })
 }
 
+/// A client as exporters have it: what a server has not begun goes to another connection.
+pub(crate) fn channel(endpoint: Endpoint) -> Channel {
+    Channel::new(ChannelSettings {
+        endpoint,
+        tls: None,
+        timeout: DEADLINE,
+        keep_alive: KeepAlive::default(),
+        balance: Balance::RoundRobin,
+    })
+}
+
+/// A port of this machine.
+pub(crate) fn local(port: u16) -> Endpoint {
+    Endpoint::Tcp {
+        host: "127.0.0.1".to_owned(),
+        port,
+    }
+}
+
+/// One call over it.
+pub(crate) async fn send(
+    channel: &Channel,
+    message: Bytes,
+    encoding: Encoding,
+) -> Result<Bytes, Status> {
+    let uri = format!("http://localhost{}", export_path(Signal::Traces));
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+    headers.insert("te", HeaderValue::from_static("trailers"));
+    if encoding != Encoding::Identity {
+        let name = HeaderValue::from_static(encoding.grpc_name());
+        headers.insert("grpc-encoding", name);
+    }
+    let compressed = encoding != Encoding::Identity;
+    let uri = uri.parse().unwrap();
+    let answer = channel.call(&uri, headers, &[message], compressed).await;
+    grpc::read_answer(answer.unwrap())
+}
+
 /// One call of an export method.
 pub(crate) async fn call(
     client: &HttpClient,
     port: u16,
     request: &Request,
     encoding: Encoding,
-) -> Result<Bytes, grpc::Status> {
+) -> Result<Bytes, Status> {
     let framed = grpc::frame(request.bytes(), encoding);
     grpc::read_answer(
         call_raw(

@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use collector::network::compression::compress;
-use collector::network::grpc::channel::{Balance, Channel, ChannelSettings, Endpoint};
-use collector::network::grpc::{self, Code, KeepAlive, Status};
+use collector::network::grpc::Code;
+use collector::network::grpc::channel::Endpoint;
 use collector::network::{Encoding, Protocol};
 use collector::receiver::otlp::export_path;
 use collector_otlp::Signal;
 use http_body_util::Full;
-use hyper::header::{HeaderMap, HeaderValue};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::*;
@@ -34,39 +33,6 @@ service:
 }
 
 const QUIET: &str = "debug: {verbosity: basic, sampling_initial: 0}";
-
-/// A gRPC client of this project's own.
-fn channel(endpoint: Endpoint) -> Channel {
-    Channel::new(ChannelSettings {
-        endpoint,
-        tls: None,
-        timeout: DEADLINE,
-        keep_alive: KeepAlive::default(),
-        balance: Balance::RoundRobin,
-    })
-}
-
-fn local(port: u16) -> Endpoint {
-    Endpoint::Tcp {
-        host: "127.0.0.1".to_owned(),
-        port,
-    }
-}
-
-async fn send(channel: &Channel, message: Bytes, encoding: Encoding) -> Result<Bytes, Status> {
-    let uri = format!("http://localhost{}", export_path(Signal::Traces));
-    let mut headers = HeaderMap::new();
-    headers.insert("content-type", HeaderValue::from_static("application/grpc"));
-    headers.insert("te", HeaderValue::from_static("trailers"));
-    if encoding != Encoding::Identity {
-        let name = HeaderValue::from_static(encoding.grpc_name());
-        headers.insert("grpc-encoding", name);
-    }
-    let compressed = encoding != Encoding::Identity;
-    let uri = uri.parse().unwrap();
-    let answer = channel.call(&uri, headers, &[message], compressed).await;
-    grpc::read_answer(answer.unwrap())
-}
 
 /// A request that announces `announced` bytes, sends `sent` of them, and no more.
 struct Stalled {

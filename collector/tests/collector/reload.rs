@@ -156,11 +156,11 @@ impl Load {
                     if done.load(Ordering::Relaxed) {
                         break;
                     }
-                    // A connection each, so that one that is refused is seen.
+                    // A connection each, so that one that is refused is seen. One that is told
+                    // to end before its first call has not refused it: the call goes to another.
                     let name = format!("{sender}-{number}");
-                    let batch = spans([name.clone()]);
-                    let over_grpc = client(Protocol::Grpc);
-                    let answer = call(&over_grpc, port, &batch, Encoding::Identity).await;
+                    let message = spans([name.clone()]).bytes().clone();
+                    let answer = send(&channel(local(port)), message, Encoding::Identity).await;
                     answer.expect("no request is refused");
                     names.push(name);
                     answered.fetch_add(1, Ordering::Relaxed);
