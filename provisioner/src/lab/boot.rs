@@ -48,6 +48,10 @@ const HOSTS_WITHIN_DEFAULT_LIMIT: usize = 24;
 /// Moves itself into the control groups before `--`, then becomes the command after it.
 const ENTER: &str = r#"while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@""#;
 
+/// Runs the command behind the port and the bridge, and again for as long as its exit code says that
+/// the host wants to reboot. A port is a new one then, and is put into the bridge when it appears.
+const SUPERVISE: &str = r#"port=$1 bridge=$2; shift 2; "$@"; while [ $? = 133 ]; do (tries=0; until ip link set "$port" master "$bridge" up || [ $((tries += 1)) = 300 ]; do sleep 0.1; done) 2>/dev/null & "$@"; done"#;
+
 /// Starts these hosts and waits until each answers, unless its network is cut.
 pub(super) fn start(
     lab: &LabDirectory,
@@ -298,6 +302,8 @@ fn spawn(lab: &LabDirectory, record: &Record, host: &LabHost) -> Result<(), LabE
     command
         .arg("nsenter")
         .arg(format!("--net={}", lab.namespace_path().display()))
+        .args(["sh", "-c", SUPERVISE, "sh"])
+        .args([&network::port_name(host), network::BRIDGE])
         .args([
             "systemd-nspawn",
             "--quiet",

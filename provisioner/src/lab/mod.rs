@@ -157,7 +157,7 @@ pub fn power_off(name: &LabName, host: &HostName, events: Events<'_>) -> Result<
     Ok(())
 }
 
-/// Starts a host that is off, also after it rebooted or powered itself off, and waits until its
+/// Starts a host that is off, also after it powered itself off, and waits until its
 /// SSH server answers. Its network is connected afterwards.
 ///
 /// # Errors

@@ -21,7 +21,7 @@ use super::mount::is_mounted;
 use super::record::LabDirectory;
 use super::spec::{LabHost, Subnet};
 
-const BRIDGE: &str = "br0";
+pub(super) const BRIDGE: &str = "br0";
 
 /// A bridge would else take the lowest address of its ports, and change with them.
 const BRIDGE_MAC: &str = "02:70:72:6f:76:01";
