@@ -22,6 +22,7 @@ mod newcomer;
 mod nginx;
 mod outside;
 mod packaging;
+mod reboot;
 mod refusal;
 mod rollout;
 mod saved_plan;
@@ -52,6 +53,7 @@ fn tests() -> Vec<Test> {
         outside::TESTS,
         nginx::TESTS,
         rollout::TESTS,
+        reboot::TESTS,
         saved_plan::TESTS,
         tls::TESTS,
         firewall::TESTS,

@@ -24,6 +24,7 @@ use provision_protocol::operation::Operation;
 use provision_protocol::operation::operation::Kind as Act;
 
 use crate::content::{self, Uploads};
+use crate::debt;
 use crate::failure::Failure;
 use crate::generation::Closing;
 use crate::lock::HostLock;
@@ -271,6 +272,7 @@ impl<W: Write> Session<W> {
         if self.lock.is_none() {
             let lock = HostLock::take(&self.root, &request.holder)?;
             self.clean_up()?;
+            debt::forget_reboot(&self.root)?;
             let manifest = Manifest::read(&self.root)?;
             content::bound_previous(&self.root, &manifest.kept_hashes().collect())?;
             self.lock = Some(lock);

@@ -4,7 +4,9 @@
 //! Goes in: the paths that are about to change, and the units that read them. Comes out: a unit on
 //! the host's disk that puts them back when its time is over, and at the next boot. Invariant: it
 //! is armed and durable before anything is changed, it needs neither a connection nor a clock, and
-//! putting back twice ends in the same state as once.
+//! putting back twice ends in the same state as once. One boot may be announced to it: the host
+//! then has its time again after that boot, as nobody can confirm before it what takes effect with
+//! it.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,10 +17,15 @@ use provision_protocol::DEADMAN_NOTES;
 use provision_protocol::message::{Arm, Armed, Disarmed};
 use serde::{Deserialize, Serialize};
 
+use crate::content;
 use crate::durable::{self, Attributes, Draft};
 use crate::fact::file::metadata;
 use crate::fact::unit::{is_unit_name, look};
 use crate::failure::{Doing, Failure};
+use crate::generation::Change;
+use crate::greeting::boot_id;
+use crate::manifest::Manifest;
+use crate::operation::described_attributes;
 use crate::operation::unit::systemctl;
 use crate::root::{Root, check_absolute};
 
@@ -49,6 +56,18 @@ const MAX_WITHIN: Duration = Duration::from_secs(3600);
 struct Notes {
     paths: Vec<SavedPath>,
     units: Vec<SavedUnit>,
+    /// A boot after this one is announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    announced: Option<Announced>,
+}
+
+/// A boot at which nothing is put back yet.
+#[derive(Debug, Deserialize, Serialize)]
+struct Announced {
+    /// The boot before it.
+    after: String,
+    /// The time that the host has from then on.
+    within_millis: u64,
 }
 
 /// What stood at a path.
@@ -90,11 +109,27 @@ pub(crate) fn arm(root: &Root, request: &Arm) -> Result<Armed, Failure> {
     }
     durable::make_private_directory(&root.state(FOLDER))?;
     let mut notes = read(root)?.unwrap_or_default();
+    let manifest = if request.reboots {
+        Some(Manifest::read(root)?)
+    } else {
+        None
+    };
+    notes.announced = request.reboots.then(|| Announced {
+        after: boot_id(),
+        within_millis: request.within_millis,
+    });
     for path in &request.paths {
         if !notes.paths.iter().any(|known| known.path == *path) {
-            let was = save(root, check_absolute(path)?, notes.paths.len())?;
+            let (path, number) = (check_absolute(path)?, notes.paths.len());
+            let changed = manifest
+                .as_ref()
+                .and_then(|manifest| manifest.changed_file(path));
+            let was = match changed {
+                Some(change) => save_before(root, path, change, number)?,
+                None => save(root, path, number)?,
+            };
             notes.paths.push(SavedPath {
-                path: path.clone(),
+                path: path.to_owned(),
                 was,
             });
         }
@@ -117,10 +152,14 @@ pub(crate) fn arm(root: &Root, request: &Arm) -> Result<Armed, Failure> {
             });
         }
     }
-    let text = serde_json::to_vec(&notes).map_err(|error| Failure::refused(error.to_string()))?;
-    durable::write(&root.at(DEADMAN_NOTES), &text)?;
+    write(root, &notes)?;
     install(root, within)?;
     Ok(Armed {})
+}
+
+fn write(root: &Root, notes: &Notes) -> Result<(), Failure> {
+    let text = serde_json::to_vec(notes).map_err(|error| Failure::refused(error.to_string()))?;
+    durable::write(&root.at(DEADMAN_NOTES), &text)
 }
 
 /// Takes the switch away: somebody got in anew.
@@ -133,11 +172,16 @@ pub(crate) fn disarm(root: &Root) -> Result<Disarmed, Failure> {
     Ok(Disarmed { armed })
 }
 
-/// Puts everything back, and takes the switch away.
+/// Puts everything back, and takes the switch away. At the boot that was announced, the time begins
+/// anew instead.
 pub(crate) fn revert(root: &Root) -> Result<(), Failure> {
-    let Some(notes) = read(root)? else {
+    let Some(mut notes) = read(root)? else {
         return remove(root);
     };
+    if let Some(announced) = notes.announced.take_if(|one| one.after != boot_id()) {
+        write(root, &notes)?;
+        return begin_anew(root, Duration::from_millis(announced.within_millis));
+    }
     for saved in &notes.paths {
         put_back(root, saved)?;
     }
@@ -152,6 +196,14 @@ pub(crate) fn revert(root: &Root) -> Result<(), Failure> {
         let _ = systemctl(root, &[verb, "--no-block", "--", &unit.name]);
     }
     remove(root)
+}
+
+/// The boot has forgotten the timer. It is early: nothing may be waited for.
+fn begin_anew(root: &Root, within: Duration) -> Result<(), Failure> {
+    write_timer(root, within)?;
+    let words = |words: String| Failure::program("cannot arm the dead man's switch: ", words);
+    systemctl(root, &["daemon-reload"]).map_err(words)?;
+    systemctl(root, &["start", "--no-block", TIMER]).map_err(words)
 }
 
 fn read(root: &Root) -> Result<Option<Notes>, Failure> {
@@ -192,6 +244,39 @@ fn save(root: &Root, path: &str, number: usize) -> Result<Was, Failure> {
         gid: found.gid(),
         mode: found.mode() & 0o7777,
     })
+}
+
+/// What stood there before the generation that is open. A content that held a secret is not kept:
+/// the one that stands there now is, with who may use it.
+fn save_before(root: &Root, path: &str, change: &Change, number: usize) -> Result<Was, Failure> {
+    let Some(before) = &change.before else {
+        return Ok(Was::Nothing);
+    };
+    let now = save(root, path, number)?;
+    let given = described_attributes(root, &before.attributes)?;
+    let saved = format!("{number}");
+    let kept = change.wrote && !before.sha256.is_empty();
+    let was = match (now, given) {
+        (Was::File { .. } | Was::Nothing, Some(Attributes { uid, gid, mode })) if kept => {
+            let mut draft = Draft::beside(&root.state(FOLDER).join(&saved))?;
+            content::copy_to(root, &before.sha256, &mut draft.file)?;
+            draft.commit(None)?;
+            Was::File {
+                saved,
+                uid,
+                gid,
+                mode,
+            }
+        }
+        (Was::File { saved, .. }, Some(Attributes { uid, gid, mode })) => Was::File {
+            saved,
+            uid,
+            gid,
+            mode,
+        },
+        (now, _) => now,
+    };
+    Ok(was)
 }
 
 fn put_back(root: &Root, entry: &SavedPath) -> Result<(), Failure> {
@@ -249,16 +334,20 @@ fn install(root: &Root, within: Duration) -> Result<(), Failure> {
          [Install]\n\
          WantedBy=multi-user.target\n"
     );
-    let timer = format!(
-        "[Timer]\nOnActiveSec={}ms\nAccuracySec=100ms\nUnit={SERVICE}\n",
-        within.as_millis()
-    );
     write_unit(root, SERVICE_PATH, &service)?;
-    write_unit(root, TIMER_PATH, &timer)?;
+    write_timer(root, within)?;
     let words = |words: String| Failure::program("cannot arm the dead man's switch: ", words);
     systemctl(root, &["daemon-reload"]).map_err(words)?;
     systemctl(root, &["enable", "--quiet", SERVICE]).map_err(words)?;
     systemctl(root, &["restart", TIMER]).map_err(words)
+}
+
+fn write_timer(root: &Root, within: Duration) -> Result<(), Failure> {
+    let timer = format!(
+        "[Timer]\nOnActiveSec={}ms\nAccuracySec=100ms\nUnit={SERVICE}\n",
+        within.as_millis()
+    );
+    write_unit(root, TIMER_PATH, &timer)
 }
 
 fn write_unit(root: &Root, path: &str, text: &str) -> Result<(), Failure> {
@@ -289,6 +378,7 @@ fn remove(root: &Root) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generation::Standing;
     use crate::process::install_script;
 
     fn armed(root: &Root, paths: &[&str]) {
@@ -296,6 +386,7 @@ mod tests {
             paths: paths.iter().map(|path| (*path).to_owned()).collect(),
             units: vec!["ssh.service".to_owned()],
             within_millis: 1000,
+            reboots: false,
         };
         arm(root, &request).unwrap();
     }
@@ -326,6 +417,77 @@ mod tests {
         assert!(!notes.is_empty());
         revert(&root).unwrap();
         assert_eq!(now(), "Port 22\n");
+    }
+
+    #[test]
+    fn nothing_is_put_back_at_the_boot_that_was_announced_but_at_the_next() {
+        let (_directory, root) = root();
+        let arm_again = |reboots| {
+            let request = Arm {
+                paths: vec!["/etc/ssh/sshd_config".to_owned()],
+                units: Vec::new(),
+                within_millis: 1000,
+                reboots,
+            };
+            arm(&root, &request).unwrap();
+        };
+        arm_again(true);
+        fs::write(root.at("/etc/ssh/sshd_config"), "Port 23\n").unwrap();
+        let now = || fs::read_to_string(root.at("/etc/ssh/sshd_config")).unwrap();
+        let boot = || {
+            let mut notes = read(&root).unwrap().unwrap();
+            if let Some(announced) = &mut notes.announced {
+                announced.after = "the boot before".to_owned();
+            }
+            write(&root, &notes).unwrap();
+            fs::remove_file(root.at(TIMER_PATH)).unwrap();
+        };
+        boot();
+        revert(&root).unwrap();
+        assert_eq!(now(), "Port 23\n", "somebody may still confirm it");
+        assert!(root.at(TIMER_PATH).exists(), "its time has begun anew");
+        boot();
+        revert(&root).unwrap();
+        assert_eq!(now(), "Port 22\n");
+        // A host that hangs instead of rebooting is in the boot before, and its time ends there.
+        arm_again(true);
+        fs::write(root.at("/etc/ssh/sshd_config"), "Port 23\n").unwrap();
+        revert(&root).unwrap();
+        assert_eq!(now(), "Port 22\n");
+    }
+
+    #[test]
+    fn before_a_reboot_what_stood_there_before_the_run_is_saved() {
+        let (_directory, root) = root();
+        let kept = root.state("previous");
+        fs::create_dir_all(&kept).unwrap();
+        let sha256 = content::hash(&mut &b"Port 22\n"[..]).unwrap();
+        fs::write(kept.join(&sha256), "Port 22\n").unwrap();
+        fs::write(root.at("/etc/ssh/sshd_config"), "Port 23\n").unwrap();
+        let written = Change {
+            before: Some(Standing {
+                sha256,
+                attributes: format!(
+                    "{}:{}:600",
+                    rustix::process::getuid().as_raw(),
+                    rustix::process::getgid().as_raw()
+                ),
+                value: String::new(),
+            }),
+            wrote: true,
+            ..Change::default()
+        };
+        let folder = root.state(FOLDER);
+        fs::create_dir_all(&folder).unwrap();
+        let saved = save_before(&root, "/etc/ssh/sshd_config", &written, 0).unwrap();
+        assert!(matches!(saved, Was::File { mode: 0o600, .. }), "{saved:?}");
+        assert_eq!(fs::read_to_string(folder.join("0")).unwrap(), "Port 22\n");
+        let made = Change {
+            wrote: true,
+            ..Change::default()
+        };
+        let saved = save_before(&root, "/etc/ssh/sshd_config", &made, 1).unwrap();
+        assert!(matches!(saved, Was::Nothing), "{saved:?}");
     }
 
     #[test]

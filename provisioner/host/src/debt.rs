@@ -2,18 +2,23 @@
 //!
 //! Goes in: a unit and what it is owed. Comes out: a file per unit in the state directory.
 //! Invariant: a debt is on disk before the file that causes it has its name, and a greater debt
-//! is never replaced by a smaller one; what cannot be read is not taken for none.
+//! is never replaced by a smaller one; what cannot be read is not taken for none. A reboot that is
+//! owed is written down with the boot that it is to end, so that every other boot makes it void.
 
 use std::fs;
 use std::io;
 
+use provision_protocol::REBOOT_UNIT;
 use provision_protocol::operation::{Debt, Owed};
 
 use crate::durable;
 use crate::failure::{Doing, Failure};
+use crate::greeting::boot_id;
 use crate::root::{Root, check_component};
 
 const DIRECTORY: &str = "debts";
+/// What stands before the id of the boot that a reboot is to end.
+const ENDS_BOOT: &str = "ends boot ";
 
 /// What a unit is owed.
 pub(crate) fn owed(root: &Root, unit: &str) -> Result<Owed, Failure> {
@@ -25,6 +30,8 @@ pub(crate) fn owed(root: &Root, unit: &str) -> Result<Owed, Failure> {
     match text.trim() {
         "restart" => Ok(Owed::Restart),
         "reload" => Ok(Owed::Reload),
+        words if words.strip_prefix(ENDS_BOOT) == Some(&boot_id()) => Ok(Owed::Restart),
+        words if words.starts_with(ENDS_BOOT) => Ok(Owed::Nothing),
         _ => Err(Failure::refused(format!(
             "{} says neither `restart` nor `reload`: restart {unit} by hand, then remove that file",
             path.display()
@@ -42,14 +49,24 @@ pub(crate) fn record(root: &Root, debts: &[Debt]) -> Result<(), Failure> {
         }
         let directory = root.state(DIRECTORY);
         durable::make_private_directory(&directory)?;
-        let word: &[u8] = if wanted == Owed::Restart {
-            b"restart\n"
-        } else {
-            b"reload\n"
+        let words = match wanted {
+            _ if unit == REBOOT_UNIT => format!("{ENDS_BOOT}{}\n", boot_id()),
+            Owed::Restart => "restart\n".to_owned(),
+            _ => "reload\n".to_owned(),
         };
-        durable::write(&directory.join(unit), word)?;
+        durable::write(&directory.join(unit), words.as_bytes())?;
     }
     Ok(())
+}
+
+/// Crosses out a reboot that a boot has made void.
+pub(crate) fn forget_reboot(root: &Root) -> Result<(), Failure> {
+    let path = root.state(DIRECTORY).join(REBOOT_UNIT);
+    if !path.exists() || owed(root, REBOOT_UNIT)? != Owed::Nothing {
+        return Ok(());
+    }
+    durable::remove_if_there(&path)?;
+    durable::sync_parent(&path)
 }
 
 /// Crosses out what `settled` is enough for.
@@ -90,6 +107,29 @@ mod tests {
         );
         settle(&root, "a.service", Owed::Restart).unwrap();
         assert_eq!(owed(&root, "a.service").unwrap(), Owed::Nothing);
+    }
+
+    #[test]
+    fn another_boot_makes_a_reboot_void() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::below(directory.path().to_owned());
+        let debt = [Debt {
+            unit: REBOOT_UNIT.into(),
+            owed: Owed::Restart as i32,
+        }];
+        record(&root, &debt).unwrap();
+        forget_reboot(&root).unwrap();
+        assert_eq!(owed(&root, REBOOT_UNIT).unwrap(), Owed::Restart);
+        let path = root.state(DIRECTORY).join(REBOOT_UNIT);
+        fs::write(&path, "ends boot of-last-week\n").unwrap();
+        assert_eq!(owed(&root, REBOOT_UNIT).unwrap(), Owed::Nothing);
+        // What changes now takes effect with the next boot again.
+        record(&root, &debt).unwrap();
+        assert_eq!(owed(&root, REBOOT_UNIT).unwrap(), Owed::Restart);
+        fs::write(&path, "ends boot of-last-week\n").unwrap();
+        forget_reboot(&root).unwrap();
+        assert!(!path.exists());
+        forget_reboot(&root).unwrap();
     }
 
     #[test]

@@ -17,7 +17,6 @@ pub(crate) fn hello(root: &Root) -> Hello {
     let kernel = rustix::system::uname();
     let memory = rustix::system::sysinfo();
     let release = fs::read_to_string(root.at("/etc/os-release")).unwrap_or_default();
-    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
     let clock = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -29,7 +28,7 @@ pub(crate) fn hello(root: &Root) -> Hello {
         os_id: release_value(&release, "ID"),
         os_version: release_value(&release, "VERSION_ID"),
         kernel_release: kernel.release().to_string_lossy().into_owned(),
-        boot_id: boot_id.trim().to_owned(),
+        boot_id: boot_id(),
         effective_uid: rustix::process::geteuid().as_raw(),
         processors: u32::try_from(processors).unwrap_or(u32::MAX),
         memory_bytes: memory.totalram.saturating_mul(u64::from(memory.mem_unit)),
@@ -37,6 +36,12 @@ pub(crate) fn hello(root: &Root) -> Hello {
             .map_or(0, |found| found.free_bytes),
         clock_unix_seconds: clock.as_secs(),
     }
+}
+
+/// The kernel's random id of this boot; empty where it cannot be read.
+pub(crate) fn boot_id() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
 }
 
 fn release_value(text: &str, key: &str) -> String {

@@ -353,6 +353,12 @@ impl Manifest {
         (open.environment == environment).then(|| self.described(open.clone()))
     }
 
+    /// How a file was before this run, and the unfinished one that it goes on with, changed it.
+    pub(crate) fn changed_file(&self, path: &str) -> Option<&Change> {
+        let is = |change: &&Change| change.kind == Kind::File && change.name == path;
+        self.open.as_ref()?.changes.iter().find(is)
+    }
+
     fn position(&self, kind: Kind, name: &str) -> Option<usize> {
         let is = |entry: &Entry| entry.kind == kind && entry.name == name;
         self.entries.iter().position(is)

@@ -15,14 +15,14 @@ pub struct Query {
     /// The question itself.
     #[prost(
         oneof = "query::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
     )]
     pub kind: Option<query::Kind>,
 }
 
 /// The kinds of [`Query`].
 pub mod query {
-    use super::{CommandQuery, FileQuery, GenerationsQuery, KeptQuery, VolumeQuery};
+    use super::{CommandQuery, FileQuery, GenerationsQuery, KeptQuery, RebootQuery, VolumeQuery};
 
     /// One question.
     #[derive(Clone, PartialEq, prost::Oneof)]
@@ -67,6 +67,9 @@ pub mod query {
         /// state file.
         #[prost(string, tag = "13")]
         TakenOut(String),
+        /// Whether the host waits for a reboot.
+        #[prost(message, tag = "14")]
+        Reboot(RebootQuery),
     }
 }
 
@@ -79,7 +82,7 @@ pub struct Fact {
     /// The answer itself.
     #[prost(
         oneof = "fact_kind::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
     )]
     pub kind: Option<fact_kind::Kind>,
 }
@@ -88,7 +91,7 @@ pub struct Fact {
 pub mod fact_kind {
     use super::{
         CommandFact, ContentFact, FileFact, GenerationsFact, GroupFact, KeptFact, ManifestFact,
-        PackageFact, SysctlFact, TakenOutFact, UnitFact, UserFact, VolumeFact,
+        PackageFact, RebootFact, SysctlFact, TakenOutFact, UnitFact, UserFact, VolumeFact,
     };
 
     /// One answer.
@@ -133,6 +136,9 @@ pub mod fact_kind {
         /// See [`TakenOutFact`].
         #[prost(message, tag = "13")]
         TakenOut(TakenOutFact),
+        /// See [`RebootFact`].
+        #[prost(message, tag = "14")]
+        Reboot(RebootFact),
     }
 }
 
@@ -425,6 +431,24 @@ pub struct ManifestFact {
     /// In the order in which it was put there.
     #[prost(message, repeated, tag = "1")]
     pub entries: Vec<ManifestEntry>,
+}
+
+/// Asks whether the host waits for a reboot.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct RebootQuery {}
+
+/// Whether the host waits for a reboot.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RebootFact {
+    /// A run put something in place in this boot that takes effect with the next one.
+    #[prost(bool, tag = "1")]
+    pub owed: bool,
+    /// The distribution says so: `/run/reboot-required` is there.
+    #[prost(bool, tag = "2")]
+    pub required: bool,
+    /// The packages that ask for it, where they say so.
+    #[prost(string, repeated, tag = "3")]
+    pub packages: Vec<String>,
 }
 
 /// The servers that runs have taken out of a balancer and not put back.

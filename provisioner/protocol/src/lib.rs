@@ -19,6 +19,9 @@ pub const PROTOCOL_VERSION: u32 = 4;
 /// Where a helper keeps what must outlive a connection (mode 0700, owned by root).
 pub const STATE_DIRECTORY: &str = "/var/lib/provision";
 
+/// The unit that stands for a reboot of the whole host where something is owed one.
+pub const REBOOT_UNIT: &str = "reboot.target";
+
 /// What is there exactly while a host is about to put something back by itself.
 pub const DEADMAN_NOTES: &str = "/var/lib/provision/deadman/notes.json";
 

@@ -481,6 +481,10 @@ pub struct Arm {
     /// After how long.
     #[prost(uint64, tag = "3")]
     pub within_millis: u64,
+    /// The host is about to reboot, and shall then be given as long again: it puts back what stood
+    /// there before the generation that is open, as nobody knows yet how it boots with that.
+    #[prost(bool, tag = "4")]
+    pub reboots: bool,
 }
 
 /// Answers [`Arm`].

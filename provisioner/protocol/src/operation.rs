@@ -24,7 +24,7 @@ pub struct Operation {
     /// What to do.
     #[prost(
         oneof = "operation::Kind",
-        tags = "5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+        tags = "5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
     )]
     pub kind: Option<operation::Kind>,
 }
@@ -36,8 +36,8 @@ pub struct Operation {
 )]
 pub mod operation {
     use super::{
-        ExtractArchive, InstallPackages, MakeDirectory, MakeGroup, MakeUser, PrepareVolume, Remove,
-        RunCommand, SetAttributes, SetSysctl, UnitAction, WriteFile,
+        ExtractArchive, InstallPackages, MakeDirectory, MakeGroup, MakeUser, PrepareVolume, Reboot,
+        Remove, RunCommand, SetAttributes, SetSysctl, UnitAction, WriteFile,
     };
 
     /// One step.
@@ -79,6 +79,9 @@ pub mod operation {
         /// See [`Remove`].
         #[prost(message, tag = "16")]
         Remove(Remove),
+        /// See [`Reboot`].
+        #[prost(message, tag = "17")]
+        Reboot(Reboot),
     }
 }
 
@@ -105,7 +108,8 @@ pub enum Owed {
     Restart = 2,
 }
 
-/// A debt that is written down, and fsynced, before the file that causes it is put in place.
+/// A debt that is written down, and fsynced, before the file that causes it is put in place. One
+/// of [`crate::REBOOT_UNIT`] is a reboot of the host, and void after any boot.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Debt {
     /// The full name of the unit.
@@ -355,6 +359,17 @@ pub struct RunCommand {
     /// Checked afterwards: it must now count as done.
     #[prost(message, optional, tag = "3")]
     pub done: Option<crate::fact::CommandQuery>,
+}
+
+/// Reboots the host, if it is still in this boot. The answer may be lost with the connection.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Reboot {
+    /// The boot that it is to end, as [`crate::message::Hello::boot_id`] names it.
+    #[prost(string, tag = "1")]
+    pub boot_id: String,
+    /// How long the controller waits until the host answers from another boot, in milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub within_millis: u64,
 }
 
 /// Takes back one entry of the manifest: what was made is removed, what was replaced is put back,

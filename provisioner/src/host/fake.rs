@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use prost::Message as _;
 use provision_protocol::message::{FromHost, Hello, ToHost, from_host, to_host};
+use provision_protocol::operation::operation;
 use provision_protocol::{HELLO_MARKER, PROTOCOL_VERSION, frame};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
@@ -68,6 +69,7 @@ impl Host for FakeHost {
 async fn answer(name: String, mut stream: DuplexStream, script: Script, requests: Requests) {
     let hello = Hello {
         protocol_version: PROTOCOL_VERSION,
+        boot_id: boot_of(&name, &requests),
         architecture: "x86_64".to_owned(),
         os_id: "debian".to_owned(),
         ..Hello::default()
@@ -88,14 +90,35 @@ async fn answer(name: String, mut stream: DuplexStream, script: Script, requests
             return;
         };
         let answers = script(&name, &body);
-        requests
-            .lock()
-            .expect("requests")
-            .push((name.clone(), body));
+        // A host that hangs is asked to reboot, and does not get as far.
+        if answers.is_some() || !asks_for_reboot(&body) {
+            let mut requests = requests.lock().expect("requests");
+            requests.push((name.clone(), body));
+        }
         let Some(answers) = answers else { return };
         for one in answers {
             let _ = stream.write_all(&framed(one)).await;
         }
+    }
+}
+
+/// A host is in another boot for each request to reboot that it answered.
+fn boot_of(name: &str, requests: &Requests) -> String {
+    let requests = requests.lock().expect("requests");
+    let rebooted = requests
+        .iter()
+        .filter(|(host, body)| host == name && asks_for_reboot(body));
+    format!("boot {}", rebooted.count())
+}
+
+/// Whether a request has the host reboot.
+pub(crate) fn asks_for_reboot(body: &to_host::Body) -> bool {
+    match body {
+        to_host::Body::Perform(perform) => {
+            let mut kinds = perform.operations.iter().map(|one| &one.kind);
+            kinds.any(|kind| matches!(kind, Some(operation::Kind::Reboot(_))))
+        }
+        _ => false,
     }
 }
 

@@ -18,7 +18,7 @@ mod ssh;
 pub use conversation::{Conversation, Transport};
 pub use endpoint::Endpoint;
 #[cfg(test)]
-pub(crate) use fake::{FakeHost, Requests, Script};
+pub(crate) use fake::{FakeHost, Requests, Script, asks_for_reboot};
 pub use helper::Helpers;
 pub use local::LocalHost;
 pub use ssh::{SshAgent, SshHost};
@@ -44,6 +44,11 @@ pub trait Host: Send + Sync + std::fmt::Debug {
     /// shows whether somebody who comes now gets in.
     fn connect_anew(&self) -> BoxFuture<'_, Result<Conversation>> {
         self.connect()
+    }
+
+    /// Leaves the connection to itself that runs to come would find: it leads into a boot that is over.
+    fn forget_connection(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
     }
 
     /// After how long the host puts back by itself what locked everybody out.

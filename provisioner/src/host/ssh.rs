@@ -341,6 +341,15 @@ impl Host for SshHost {
         })
     }
 
+    fn forget_connection(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let master = self.agent.master(&self.endpoint);
+            if let Some(session) = master.found() {
+                master.retire(session).await;
+            }
+        })
+    }
+
     fn revert_after(&self) -> Duration {
         self.endpoint.revert_after
     }

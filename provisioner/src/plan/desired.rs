@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use provision_protocol::REBOOT_UNIT;
 use provision_protocol::fact::{Query, query};
 use provision_protocol::operation::Debt;
 use serde_json::{Value, json};
@@ -398,13 +399,16 @@ fn collect_debts(plays: &[&Play], diagnostics: &Diagnostics) -> BTreeMap<String,
         before.extend(spec.path());
         for (path, location, debt) in spec.debts() {
             if !before.contains(&path.as_str()) {
+                let reboots = debt.unit == REBOOT_UNIT;
                 let mut managed = all().filter_map(|spec| spec.path());
                 let (message, hint) = if managed.any(|known| known == path) {
-                    let hint = Some("put that resource before the service".to_owned());
-                    (
-                        format!("`{path}` is put there only after the service was started"),
-                        hint,
-                    )
+                    let (what, waits) = if reboots {
+                        ("the host was rebooted", "reboot")
+                    } else {
+                        ("the service was started", "service")
+                    };
+                    let hint = Some(format!("put that resource before the {waits}"));
+                    (format!("`{path}` is put there only after {what}"), hint)
                 } else {
                     let hint = suggestion(&path, all().filter_map(|spec| spec.path()));
                     (

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use provision_protocol::fact::Fact;
 use provision_protocol::message::Hello;
-use provision_protocol::operation::Operation;
+use provision_protocol::operation::{Operation, Reboot, operation};
 use serde::Serialize;
 
 use crate::resource::{Change, Observed, Refusal, Resource};
@@ -85,9 +85,11 @@ impl HostPlan {
             .undecided
             .iter()
             .any(|known| known.resource == entry.resource);
+        // A boot stops what does not start by itself, and empties what lasts no longer.
+        let reboots = self.changes.iter().any(|one| one.reboot().is_some());
         match planned {
             Some(planned) => planned.change.irreversible || !entry.change.irreversible,
-            None => undecided && !entry.change.irreversible,
+            None => (undecided || reboots) && !entry.change.irreversible,
         }
     }
 
@@ -108,6 +110,18 @@ pub fn hosts_changed_by(plans: &[HostPlan], play: &str) -> usize {
 }
 
 impl ResourceChange {
+    /// The reboot that it is, where it is one.
+    #[must_use]
+    pub fn reboot(&self) -> Option<&Reboot> {
+        self.change
+            .steps
+            .iter()
+            .find_map(|step| match &step.operation {
+                operation::Kind::Reboot(reboot) => Some(reboot),
+                _ => None,
+            })
+    }
+
     /// The operations that carry it out.
     #[must_use]
     pub fn operations(&self, environment: &str) -> Vec<Operation> {
@@ -149,6 +163,7 @@ pub fn decide(host: &str, plays: &[PlayResources<'_>], facts: &[Fact], hello: &H
             let observed = Observed {
                 hello,
                 changed_paths: &changed_paths,
+                after_opaque: opaque.is_some(),
             };
             match resource.diff(answers, &observed) {
                 Ok(None) => {}

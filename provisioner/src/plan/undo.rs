@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use provision_protocol::REBOOT_UNIT;
 use provision_protocol::fact::{Fact, FileFact, FileQuery, FileType, Query, fact_kind, query};
 use provision_protocol::generation::{Alteration, Generation, KeptQuery, Standing};
 use provision_protocol::operation::{
@@ -152,6 +153,10 @@ pub fn undo(net: &[Alteration], entries: &[ManifestEntry], seen: Option<&Seen>) 
             }
         }
     }
+    if owed.iter().any(|(debt, _)| debt.unit == REBOOT_UNIT) {
+        let words = "reboot: what was put back takes effect with the next one";
+        undo.stays.push(words.to_owned());
+    }
     let units = net.iter().filter(|one| is_kept_unit(one));
     let mut restored = restore_units(units, entries, &owed);
     for unit in taken_away {
@@ -184,6 +189,9 @@ enum Undone {
 
 fn undo_one(one: &Alteration, seen: Option<&Seen>) -> Undone {
     match (one.kind(), one.managed, &one.before) {
+        (ManifestKind::Command, ..) if one.resource == "reboot" => {
+            Undone::Stays("it was rebooted, and a reboot cannot be rolled back")
+        }
         (ManifestKind::Command, ..) => Undone::Stays("what a command did cannot be rolled back"),
         (ManifestKind::Package, ..) => Undone::Stays("packages are not rolled back"),
         (ManifestKind::User | ManifestKind::Group, ..) => {

@@ -5,7 +5,8 @@
 
 use provision_protocol::fact::fact_kind::Kind;
 use provision_protocol::fact::{
-    CommandFact, Fact, FileFact, GroupFact, PackageFact, SysctlFact, UnitFact, UserFact, VolumeFact,
+    CommandFact, Fact, FileFact, GroupFact, PackageFact, RebootFact, SysctlFact, UnitFact,
+    UserFact, VolumeFact,
 };
 
 use super::change::Refusal;
@@ -32,6 +33,7 @@ typed! {
     sysctl, Sysctl, SysctlFact;
     volume, Volume, VolumeFact;
     command, Command, CommandFact;
+    reboot, Reboot, RebootFact;
 }
 
 fn answer(facts: &[Fact], index: usize) -> Result<&Kind, Refusal> {

@@ -15,6 +15,7 @@ mod file;
 pub(crate) mod fixtures;
 mod group;
 mod package;
+mod reboot;
 mod service;
 mod since;
 mod sysctl;
@@ -61,6 +62,7 @@ pub const KINDS: &[Kind] = &[
     file::KIND,
     group::KIND,
     package::KIND,
+    reboot::KIND,
     service::KIND,
     sysctl::KIND,
     user::KIND,
@@ -136,4 +138,6 @@ pub struct Observed<'a> {
     pub hello: &'a Hello,
     /// The paths whose contents change earlier in the same plan.
     pub changed_paths: &'a BTreeSet<String>,
+    /// Something earlier in the same plan may change what is asked of the host.
+    pub after_opaque: bool,
 }

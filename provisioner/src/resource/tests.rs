@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use provision_protocol::fact::fact_kind::Kind as FactKind;
 use provision_protocol::fact::{
-    CommandFact, Fact, FileFact, FileType, GroupFact, PackageFact, SysctlFact, UnitFact, UserFact,
-    VolumeFact,
+    CommandFact, Fact, FileFact, FileType, GroupFact, PackageFact, RebootFact, SysctlFact,
+    UnitFact, UserFact, VolumeFact,
 };
 use provision_protocol::message::Hello;
 use provision_protocol::operation::Owed;
@@ -32,6 +32,7 @@ fn decide_with(text: &str, facts: &[Fact], changed: &[&str], secrets: &Redactor)
     let observed = Observed {
         hello: &hello,
         changed_paths: &changed_paths,
+        after_opaque: false,
     };
     let mut plan = HostPlan {
         host: "a".into(),
@@ -75,6 +76,34 @@ fn file_type(file_type: FileType) -> Fact {
         file_type: file_type as i32,
         ..FileFact::default()
     }))
+}
+
+#[test]
+fn a_reboot_needs_a_reason() {
+    let both = "reboot = { on = [\"/etc/motd\"], if_required = true, within = \"5m\" }";
+    let asked = |owed, required, packages: &[&str]| {
+        let packages = packages.iter().map(ToString::to_string).collect();
+        vec![fact(FactKind::Reboot(RebootFact {
+            owed,
+            required,
+            packages,
+        }))]
+    };
+    let none = Redactor::default();
+    assert!(decide(both, &asked(false, false, &[])).starts_with("nothing to do"));
+    let only_on = "reboot = { on = [\"/etc/motd\"] }";
+    assert!(decide(only_on, &asked(false, true, &["dbus"])).starts_with("nothing to do"));
+    insta::assert_snapshot!(
+        [
+            decide_with(both, &asked(false, false, &[]), &["/etc/motd"], &none),
+            decide(both, &asked(true, false, &[])),
+            decide(both, &asked(false, true, &[])),
+            decide(both, &asked(false, true, &["dbus", "linux-image-amd64"])),
+            decide("reboot = {}", &[]),
+            decide("reboot = { if_required = true, within = \"2h\" }", &[]),
+        ]
+        .join("\n")
+    );
 }
 
 const FILE: &str = "file = { path = \"/etc/motd\", content = \"one\\ntwo\\n\" }";

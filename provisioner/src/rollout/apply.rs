@@ -107,10 +107,13 @@ async fn close_generations(sessions: &mut [HostSession], options: &RunOptions) {
 async fn prepare(sessions: &mut [HostSession], options: &RunOptions) -> Result<()> {
     let changing = sessions
         .iter_mut()
-        .filter(|session| !session.plan.is_empty());
+        .filter(|session| !session.plan.is_empty() || session.armed);
     let mut failures: Vec<(String, Error)> = stream::iter(changing)
         .map(|session| async move {
-            let result = session.prepare(options).await;
+            let result = match session.confirm_earlier(options).await {
+                Ok(()) => session.prepare(options).await,
+                Err(error) => Err(error),
+            };
             result.err().map(|error| (session.name().to_owned(), error))
         })
         .buffer_unordered(options.forks.max(1))

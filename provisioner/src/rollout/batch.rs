@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use sha2::{Digest as _, Sha256};
 
 use super::observe::Observation;
+use super::reboot::check_reboots;
 use crate::error::{Error, Result};
 use crate::playbook::{Balancer, Canary, CanaryHosts, Order, Play};
 
@@ -65,8 +66,9 @@ pub(super) fn next(waiting: &[Waiting], size: usize, spare: Option<usize>) -> Ve
 ///
 /// # Errors
 /// Fewer hosts than `min_ready` would be ready at some moment, or a balancer that must leave hosts
-/// out does not answer.
+/// out does not answer; or a reboot would end the run itself.
 pub fn check_pace(observation: &Observation, plays: &[(Play, Vec<String>)]) -> Result<()> {
+    check_reboots(observation)?;
     for (play, hosts) in plays {
         let sessions = || {
             let sessions = observation.sessions.iter();

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use provision_protocol::DEADMAN_NOTES;
-use provision_protocol::fact::{FileQuery, FileType, Query, fact_kind, query};
+use provision_protocol::fact::{Fact, FileQuery, FileType, Query, fact_kind, query};
 use provision_protocol::message::Arm;
 use provision_protocol::operation::operation;
 
@@ -69,7 +69,13 @@ impl HostSession {
         changes: &[ResourceChange],
         options: &RunOptions,
     ) -> Result<bool> {
-        let (Some(mut arm), Some(host)) = (endangered(changes), &self.host) else {
+        let operations = || {
+            let steps = changes.iter().flat_map(|entry| &entry.change.steps);
+            steps.map(|step| &step.operation)
+        };
+        let paths = operations().filter_map(touched);
+        let arm = endangered(paths, operations().filter_map(acted_on));
+        let (Some(mut arm), Some(host)) = (arm, &self.host) else {
             return Ok(false);
         };
         arm.within_millis = u64::try_from(host.revert_after().as_millis()).unwrap_or(u64::MAX);
@@ -104,6 +110,17 @@ impl HostSession {
             error.causes.extend(last.causes);
         }
         Err(error.hint("look at what the change does to sshd, the network or sudo"))
+    }
+
+    /// Confirms what an earlier run was interrupted over, before its host puts it back.
+    ///
+    /// # Errors
+    /// Nobody gets in any more.
+    pub(super) async fn confirm_earlier(&mut self, options: &RunOptions) -> Result<()> {
+        if self.armed {
+            self.get_in_anew(options).await?;
+        }
+        Ok(())
     }
 
     /// Sees to an armed host that failed: one that was rolled back is got into anew, any other is
@@ -164,66 +181,57 @@ impl HostSession {
             return Err(Error::host("there is no way to get in anew"));
         };
         let mut conversation = host.connect_anew().await?;
-        let query = FileQuery {
-            path: DEADMAN_NOTES.to_owned(),
-            ..FileQuery::default()
-        };
-        let query = Query {
-            kind: Some(query::Kind::File(query)),
-        };
-        let facts = conversation.ask(vec![query]).await;
+        let facts = conversation.ask(vec![ask_whether_armed()]).await;
         conversation.close().await;
-        let found = facts?.into_iter().find_map(|fact| fact.kind);
-        Ok(match found {
-            Some(fact_kind::Kind::File(file)) => file.file_type() != FileType::Absent,
-            _ => true,
-        })
+        Ok(read_whether_armed(facts?.pop()))
     }
 }
 
-/// What these changes touch of what decides who gets in.
-fn endangered(changes: &[ResourceChange]) -> Option<Arm> {
+/// Asks whether the host has to put something back.
+pub(super) fn ask_whether_armed() -> Query {
+    let query = FileQuery {
+        path: DEADMAN_NOTES.to_owned(),
+        ..FileQuery::default()
+    };
+    Query {
+        kind: Some(query::Kind::File(query)),
+    }
+}
+
+/// The answer to [`ask_whether_armed`]; what cannot be read counts as a yes.
+pub(super) fn read_whether_armed(fact: Option<Fact>) -> bool {
+    match fact.and_then(|fact| fact.kind) {
+        Some(fact_kind::Kind::File(file)) => file.file_type() != FileType::Absent,
+        _ => true,
+    }
+}
+
+/// What these paths and units are of what decides who gets in.
+pub(super) fn endangered<'a>(
+    paths: impl Iterator<Item = &'a str>,
+    units: impl Iterator<Item = &'a str>,
+) -> Option<Arm> {
     let mut arm = Arm::default();
-    let paths = changes
-        .iter()
-        .flat_map(|entry| &entry.change.steps)
-        .filter_map(|step| touched(&step.operation));
+    let add = |list: &mut Vec<String>, name: &str| {
+        if !list.iter().any(|known| known == name) {
+            list.push(name.to_owned());
+        }
+    };
     for path in paths {
-        let units = ENDANGERING
+        let readers = ENDANGERING
             .iter()
             .find(|(beginning, _)| path.starts_with(beginning))
             .map(|(_, units)| *units);
-        let units = units.or_else(|| path.contains(KEYS).then_some(&[]));
-        let Some(units) = units else { continue };
-        if !arm.paths.iter().any(|known| known == path) {
-            arm.paths.push(path.to_owned());
-        }
-        for unit in units {
-            if !arm.units.iter().any(|known| known == unit) {
-                arm.units.push((*unit).to_owned());
-            }
+        let readers = readers.or_else(|| path.contains(KEYS).then_some(&[]));
+        let Some(readers) = readers else { continue };
+        add(&mut arm.paths, path);
+        for unit in readers {
+            add(&mut arm.units, unit);
         }
     }
-    let stops = |operation: &operation::Kind| match operation {
-        operation::Kind::UnitAction(action) => {
-            let all = [SSH_UNITS, NETWORK_UNITS, FIREWALL_UNITS];
-            all.concat().contains(&action.unit.as_str())
-        }
-        _ => false,
-    };
-    for entry in changes {
-        for step in entry
-            .change
-            .steps
-            .iter()
-            .filter(|step| stops(&step.operation))
-        {
-            if let operation::Kind::UnitAction(action) = &step.operation
-                && !arm.units.contains(&action.unit)
-            {
-                arm.units.push(action.unit.clone());
-            }
-        }
+    let all = [SSH_UNITS, NETWORK_UNITS, FIREWALL_UNITS].concat();
+    for unit in units.filter(|unit| all.contains(unit)) {
+        add(&mut arm.units, unit);
     }
     (!arm.paths.is_empty() || !arm.units.is_empty()).then_some(arm)
 }
@@ -238,6 +246,14 @@ fn touched(operation: &operation::Kind) -> Option<&str> {
             .as_ref()
             .map(|entry| entry.name.as_str())
             .filter(|name| name.starts_with('/')),
+        _ => None,
+    }
+}
+
+/// The unit that an operation acts on.
+fn acted_on(operation: &operation::Kind) -> Option<&str> {
+    match operation {
+        operation::Kind::UnitAction(action) => Some(&action.unit),
         _ => None,
     }
 }

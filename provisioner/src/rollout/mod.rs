@@ -12,6 +12,7 @@ mod deadman;
 mod interrupt;
 mod observe;
 mod play;
+mod reboot;
 mod recover;
 mod session;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use futures_util::stream;
 use provision_protocol::fact::{Fact, Query, fact_kind, query};
 
 use super::RunOptions;
+use super::deadman::{ask_whether_armed, read_whether_armed};
 use super::recover::{read_remembered, remembered};
 use super::session::HostSession;
 use crate::error::{Error, ErrorKind, Result};
@@ -145,6 +146,7 @@ async fn observe_host(
     let peers = options.keepers.contains(host.name());
     queries.extend(remembered(options, peers, 0));
     queries.extend(ask_taken_out(&desired));
+    queries.extend(lock.then(ask_whether_armed));
     let targets: Vec<&str> = desired
         .health()
         .map(|health| health.target.as_str())
@@ -167,6 +169,7 @@ async fn observe_host(
         }
     };
     let mut answers = facts.split_off(own);
+    let armed = lock && read_whether_armed(answers.pop());
     let taken_out = match &desired.balancer {
         Some(_) => read_taken_out(answers.pop()),
         None => BTreeSet::new(),
@@ -183,6 +186,7 @@ async fn observe_host(
     }
     let mut session = HostSession::new(conversation, desired, plan, health);
     session.taken_out = taken_out;
+    session.armed = armed;
     session.manifest = manifest;
     session.open = generations.generations.into_iter().next_back();
     session.peers = generations.peers;

@@ -58,7 +58,10 @@ impl HostSession {
     }
 
     /// What was changed since the last generation was closed; also takes in the manifest.
-    async fn open_generation(&mut self, options: &RunOptions) -> Result<Option<Generation>> {
+    pub(super) async fn open_generation(
+        &mut self,
+        options: &RunOptions,
+    ) -> Result<Option<Generation>> {
         let queries = remembered(options, false, 0);
         let facts = self.conversation.ask(queries).await?;
         let (manifest, generations) = read_remembered(self.name(), facts)?;

@@ -63,7 +63,7 @@ pub struct HostSession {
     /// It puts back by itself what this run changed, unless somebody gets in anew.
     pub(super) armed: bool,
     /// Files or contents of this run may be on it.
-    staged: bool,
+    pub(super) staged: bool,
     /// An opaque change was made, so that its plan no longer holds.
     stale: bool,
 }
@@ -238,7 +238,16 @@ impl HostSession {
             let cut = changes.iter().position(|entry| entry.change.opaque);
             let now = &changes[..cut.map_or(changes.len(), |at| at + 1)];
             touched |= !now.is_empty();
-            self.perform(now, options).await?;
+            match now
+                .split_last()
+                .map(|(last, before)| (before, last, last.reboot()))
+            {
+                Some((before, last, Some(reboot))) => {
+                    self.perform(before, options).await?;
+                    self.reboot(last, reboot, options).await?;
+                }
+                _ => self.perform(now, options).await?,
+            }
             let Some(cut) = cut else { break };
             self.stale = true;
             let after = changes[cut].resource.clone();

@@ -7,6 +7,7 @@ pub(crate) mod account;
 pub(crate) mod command;
 pub(crate) mod file;
 pub(crate) mod package;
+pub(crate) mod reboot;
 pub(crate) mod sysctl;
 pub(crate) mod unit;
 pub(crate) mod volume;
@@ -116,6 +117,7 @@ impl Observer<'_> {
                 self.text_bytes -= fact.text.as_ref().map_or(0, |text| text.len() as u64);
                 Answer::Kept(fact)
             }
+            Question::Reboot(_) => Answer::Reboot(reboot::look(self.root)?),
             Question::TakenOut(state_file) => Answer::TakenOut(TakenOutFact {
                 servers: balancer::taken_out(self.root, state_file)?,
             }),

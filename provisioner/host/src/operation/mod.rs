@@ -10,6 +10,7 @@ mod command;
 mod directory;
 mod file;
 mod package;
+mod reboot;
 mod remove;
 mod sysctl;
 pub(crate) mod unit;
@@ -23,6 +24,7 @@ use provision_protocol::operation::{Guard, Operation, UnitVerb};
 
 use crate::accounts::Accounts;
 use crate::content;
+use crate::durable::Attributes;
 use crate::fact;
 use crate::failure::{Doing, Failure};
 use crate::journal::{self, Step};
@@ -100,6 +102,7 @@ fn dispatch(task: &mut Task<'_>, act: &Act) -> Result<(), Failure> {
         Act::ExtractArchive(wanted) => archive::extract(task, wanted),
         Act::RunCommand(wanted) => command::run(task, wanted),
         Act::Remove(wanted) => remove::remove(task, wanted),
+        Act::Reboot(wanted) => reboot::reboot(task, wanted),
     }
 }
 
@@ -120,6 +123,7 @@ fn describe(act: &Act) -> String {
         Act::SetSysctl(wanted) => format!("set {} to {}", wanted.key, wanted.value),
         Act::PrepareVolume(wanted) => format!("prepare volume {}", wanted.mount_point),
         Act::ExtractArchive(wanted) => format!("unpack {}", wanted.path),
+        Act::Reboot(_) => "reboot".to_owned(),
         Act::RunCommand(wanted) => {
             format!(
                 "run {}",
@@ -169,6 +173,23 @@ fn describe_attributes(accounts: &Accounts, found: &Metadata) -> String {
         accounts.group_name(found.gid()),
         found.mode() & 0o7777
     )
+}
+
+/// What [`describe_attributes`] says, read back; nothing where nothing was said.
+pub(crate) fn described_attributes(
+    root: &Root,
+    words: &str,
+) -> Result<Option<Attributes>, Failure> {
+    let words: Vec<&str> = words.split(':').collect();
+    let [owner, group, mode] = words[..] else {
+        return Ok(None);
+    };
+    let Ok(mode) = u32::from_str_radix(mode, 8) else {
+        return Ok(None);
+    };
+    Accounts::read(root)
+        .attributes(owner, group, mode)
+        .map(Some)
 }
 
 /// The same of what is asked for.

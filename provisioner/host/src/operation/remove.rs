@@ -21,7 +21,8 @@ use crate::generation;
 use crate::manifest::{Before, Entry, Kind};
 use crate::operation::unit::systemctl;
 use crate::operation::{
-    Task, account, archive, describe_attributes, directory, package, unit, volume,
+    Task, account, archive, describe_attributes, described_attributes, directory, package, unit,
+    volume,
 };
 use crate::root::{Root, check_absolute};
 
@@ -188,16 +189,7 @@ fn restore_attributes(
 }
 
 fn previous_attributes(task: &Task<'_>, entry: &Entry) -> Result<Option<Attributes>, Failure> {
-    let words: Vec<&str> = entry.previous_attributes.split(':').collect();
-    let [owner, group, mode] = words[..] else {
-        return Ok(None);
-    };
-    let Ok(mode) = u32::from_str_radix(mode, 8) else {
-        return Ok(None);
-    };
-    Accounts::read(task.root)
-        .attributes(owner, group, mode)
-        .map(Some)
+    described_attributes(task.root, &entry.previous_attributes)
 }
 
 fn remove_account(

@@ -21,6 +21,7 @@ pub(super) const KIND: Kind = Kind {
 struct SysctlSpec {
     key: String,
     value: String,
+    path: String,
 }
 
 impl SysctlSpec {
@@ -53,16 +54,21 @@ impl SysctlSpec {
             .split_whitespace()
             .collect::<Vec<_>>()
             .join(" ");
+        let key = key?.value;
         Some(Self {
-            key: key?.value,
+            path: format!("/etc/sysctl.d/60-{key}.conf"),
+            key,
             value,
         })
     }
 }
 
 impl Spec for SysctlSpec {
+    fn path(&self) -> Option<&str> {
+        Some(&self.path)
+    }
+
     fn resolve(&self, _: &Location, context: &HostContext<'_>) -> Option<Box<dyn Resource>> {
-        let path = format!("/etc/sysctl.d/60-{}.conf", self.key);
         let text = format!("{} = {}\n", self.key, self.value);
         let attributes = Attributes {
             owner: "root".to_owned(),
@@ -73,7 +79,7 @@ impl Spec for SysctlSpec {
             id: format!("sysctl {}", self.key),
             key: self.key.clone(),
             value: self.value.clone(),
-            file: ManagedFile::new(&path, text, attributes, context),
+            file: ManagedFile::new(&self.path, text, attributes, context),
         }))
     }
 }
