@@ -232,7 +232,10 @@ impl PlayRun<'_> {
         } else if options.rollback {
             let first_line = text.lines().next().unwrap_or_default().to_owned();
             if let Err(error) = session.go_back(&first_line, options).await {
-                text.push_str("\n  not rolled back: ");
+                text.push_str(match session.rolled_back {
+                    true => "\n  it has what it had before, but: ",
+                    false => "\n  not rolled back: ",
+                });
                 text.push_str(&words(host, &error));
                 session.failure = Some(text.clone());
             }
@@ -252,7 +255,9 @@ impl PlayRun<'_> {
         if !balancer::is_out(self.sessions, self.play, host) {
             return;
         }
-        let as_before = |session: &HostSession| session.rolled_back || session.changed.is_empty();
+        let as_before = |session: &HostSession| {
+            !session.doubtful && (session.rolled_back || session.changed.is_empty())
+        };
         let well = self.session(host).is_some_and(as_before);
         if well
             && balancer::put_back(self.sessions, self.play, host, self.options)

@@ -20,7 +20,8 @@ impl HostSession {
     /// left undone.
     ///
     /// # Errors
-    /// It is not as it was before; the message says why.
+    /// It is not as it was before, or has what it had and is not as healthy as it was then; the
+    /// message says why.
     pub(super) async fn go_back(&mut self, why: &str, options: &RunOptions) -> Result<()> {
         let Some(open) = self.open_generation(options).await? else {
             return Ok(());
@@ -30,17 +31,23 @@ impl HostSession {
         let undo = undo::undo(&net, &self.manifest, None);
         let done = self.changed.len();
         let result = self.perform(&undo.changes, options).await;
-        self.changed.truncate(done);
-        result?;
-        self.settle_as_before(options).await?;
+        let taken_back = self.changed.split_off(done);
+        if let Err(error) = result {
+            // What is back is not among what was changed any more; the rest still is.
+            self.changed.retain(|one| !taken_back.contains(one));
+            return Err(error);
+        }
         self.stays = undo.stays;
         self.rolled_back = true;
+        let settled = self.settle_as_before(options).await;
+        self.doubtful |= settled.is_err();
         let _ = options.events.send(Event::Said {
             host: self.name().to_owned(),
             text: "back to what it had before".to_owned(),
         });
-        self.close_generation(Ending::RolledBack, why, options)
-            .await
+        let closed = self.close_generation(Ending::RolledBack, why, options);
+        closed.await?;
+        settled
     }
 
     /// Waits for whatever was healthy before the run.

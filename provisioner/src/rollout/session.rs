@@ -52,6 +52,8 @@ pub struct HostSession {
     pub generation: Option<u64>,
     /// It failed, and was brought back to what it had.
     pub rolled_back: bool,
+    /// It may have been changed further than `changed` says, or is not well with what it had.
+    pub(super) doubtful: bool,
     /// What could not be taken back then.
     pub stays: Vec<String>,
     /// The servers that the balancer on it leaves out since an earlier run.
@@ -89,6 +91,7 @@ impl HostSession {
             note: String::new(),
             generation: None,
             rolled_back: false,
+            doubtful: false,
             stays: Vec::new(),
             taken_out: BTreeSet::new(),
             host: None,
@@ -449,30 +452,34 @@ impl HostSession {
             operations,
             origin: Some(options.origin.clone()),
         };
-        let performed = self
-            .conversation
-            .perform(perform, move |step| {
-                let doing = format!("{} {}", step.doing, step.resource);
-                let _ = events.send(Event::Working {
-                    host: host.clone(),
-                    doing,
+        let mut in_hand = None;
+        let performed = self.conversation.perform(perform, |step| {
+            let doing = format!("{} {}", step.doing, step.resource);
+            let host = host.clone();
+            let _ = events.send(Event::Working { host, doing });
+            in_hand = Some(step.resource);
+        });
+        let performed = match performed.await {
+            Ok(performed) => performed,
+            Err(error) => {
+                // Operations are done in order, so whatever stands before the one in hand is done.
+                let position = |name: &String| owners.iter().position(|owner| owner == name);
+                let done = in_hand.as_ref().and_then(position).unwrap_or(0);
+                self.note_changed(changes, &owners[done..], options);
+                self.doubtful = true;
+                return Err(match in_hand {
+                    Some(name) => error.caused_by(format!(
+                        "{name} was in hand; whether that was done, and what comes after it, is \
+                         not known"
+                    )),
+                    None => error,
                 });
-            })
-            .await?;
+            }
+        };
         let done = usize::try_from(performed.done)
             .unwrap_or(usize::MAX)
             .min(owners.len());
-        for entry in changes {
-            let all_done = !owners[done..].contains(&entry.resource);
-            if all_done {
-                self.changed.push(entry.resource.clone());
-                let _ = options.events.send(Event::Changed {
-                    host: self.name().to_owned(),
-                    resource: entry.resource.clone(),
-                    action: entry.change.action.word(),
-                });
-            }
-        }
+        self.note_changed(changes, &owners[done..], options);
         match performed.failure {
             None if armed => self.get_in_anew(options).await,
             None => Ok(()),
@@ -485,6 +492,18 @@ impl HostSession {
                 "{}: {}",
                 failure.resource, failure.message
             ))),
+        }
+    }
+
+    /// Notes the changes that are done as a whole: none of their operations is left.
+    fn note_changed(&mut self, changes: &[ResourceChange], left: &[String], options: &RunOptions) {
+        for entry in changes.iter().filter(|one| !left.contains(&one.resource)) {
+            self.changed.push(entry.resource.clone());
+            let _ = options.events.send(Event::Changed {
+                host: self.name().to_owned(),
+                resource: entry.resource.clone(),
+                action: entry.change.action.word(),
+            });
         }
     }
 

@@ -30,6 +30,7 @@ use crate::secret::Redactor;
 
 mod pace;
 mod reboot;
+mod truth;
 
 const PLAY: &str = "motd";
 const HOSTS: [&str; 3] = ["a", "b", "c"];
