@@ -12,6 +12,7 @@ mod connections;
 mod destroy;
 mod disks;
 mod failure;
+mod faults;
 mod firewall;
 mod floating;
 mod kinds;
@@ -63,6 +64,7 @@ fn tests() -> Vec<Test> {
         unreachable::TESTS,
         connections::TESTS,
         lockout::TESTS,
+        faults::TESTS,
         disks::TESTS,
         accounts::TESTS,
         secrets::TESTS,

@@ -3,7 +3,7 @@
 //! Goes in: a command. Comes out: an [`Output`]. Invariant: a failed expectation shows everything
 //! that the program printed.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// What a program printed, and how it ended.
 #[derive(Clone, Debug)]
@@ -29,8 +29,24 @@ impl Output {
             .stdin(Stdio::null())
             .output()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self::new(format!("{command:?}"), &output)
+    }
+
+    /// What a program printed that was started before; waits for its end.
+    ///
+    /// # Panics
+    /// It cannot be waited for.
+    #[must_use]
+    pub fn ended(child: Child) -> Self {
+        let command = format!("process {}", child.id());
+        let output = child.wait_with_output();
+        let output = output.unwrap_or_else(|error| panic!("{command}: {error}"));
+        Self::new(command, &output)
+    }
+
+    fn new(command: String, output: &std::process::Output) -> Self {
         Self {
-            command: format!("{command:?}"),
+            command,
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
