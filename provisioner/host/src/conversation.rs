@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use provision_protocol::HELLO_MARKER;
 use provision_protocol::frame::{self, FrameError};
@@ -38,6 +38,9 @@ use crate::{balancer, deadman, fact, greeting, peers, probe, retire};
 const READ_AHEAD: usize = 4;
 /// How often a signal is looked for while nothing is asked.
 const IDLE: Duration = Duration::from_millis(500);
+/// How often whoever holds the lock says something while nothing is asked. A connection that is
+/// gone without a word shows only when it is written to, and nobody else can have the lock then.
+const BEAT: Duration = Duration::from_secs(10);
 /// The most queries in one request.
 const MAX_QUERIES: usize = 20_000;
 /// The most operations in one request.
@@ -154,13 +157,20 @@ impl<W: Write> Session<W> {
         &mut self,
         requests: &Receiver<Result<ToHost, FrameError>>,
     ) -> Result<(), FrameError> {
+        let mut spoke = Instant::now();
         while !self.speaker.broken {
             let request = match requests.recv_timeout(IDLE) {
                 Ok(request) => request?,
                 // The end of the input closes the channel after the last request.
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) if self.ending.load(Ordering::SeqCst) => break,
-                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.lock.is_some() && spoke.elapsed() >= BEAT {
+                        self.speaker.progress("", "waiting to be asked");
+                        spoke = Instant::now();
+                    }
+                    continue;
+                }
             };
             let answer = match request.body {
                 Some(body) => self.answer(body),
@@ -175,6 +185,7 @@ impl<W: Write> Session<W> {
                     }));
                 }
             }
+            spoke = Instant::now();
         }
         Ok(())
     }

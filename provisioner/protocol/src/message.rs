@@ -458,7 +458,8 @@ pub struct Refused {
     pub message: String,
 }
 
-/// What goes on while an answer takes its time.
+/// What goes on while an answer takes its time. Without a resource: nothing was asked for a while,
+/// and whoever holds the lock wants to know whether somebody is still there.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Progress {
     /// The resource in hand.

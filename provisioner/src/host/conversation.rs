@@ -253,6 +253,7 @@ impl Conversation {
         self.send(to_host::Body::Perform(perform)).await?;
         loop {
             match self.receive_any(SILENCE_TIMEOUT).await? {
+                from_host::Body::Progress(step) if step.resource.is_empty() => {}
                 from_host::Body::Progress(step) => progress(step),
                 from_host::Body::Performed(performed) => return Ok(performed),
                 from_host::Body::Refused(refused) => return Err(self.refused(&refused.message)),

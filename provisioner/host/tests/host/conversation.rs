@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 use provision_protocol::PROTOCOL_VERSION;
 use provision_protocol::fact::{FileQuery, FileType, fact_kind, query};
@@ -352,10 +353,23 @@ fn an_operation_in_hand_is_ended_when_the_connection_goes() {
         operations,
         origin: None,
     }));
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     talk.end();
     assert!(place.at("/usr/bin/done").exists());
     assert!(!place.at("/usr/bin/next-done").exists());
+}
+
+#[test]
+fn a_lock_ends_when_nobody_hears_its_holder_any_more() {
+    let place = Place::new();
+    let mut talk = place.locked();
+    talk.turn_deaf();
+    let until = Instant::now() + Duration::from_secs(60);
+    while talk.child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < until, "it stays");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let _ = place.locked();
 }
 
 #[test]

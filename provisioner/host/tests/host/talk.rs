@@ -99,7 +99,7 @@ pub(crate) fn ids() -> (u32, u32) {
 pub(crate) struct Talk {
     pub(crate) child: Child,
     pub(crate) input: Option<ChildStdin>,
-    output: ChildStdout,
+    output: Option<ChildStdout>,
     pub(crate) hello: Hello,
 }
 
@@ -119,7 +119,7 @@ impl Talk {
         let mut talk = Self {
             child,
             input,
-            output,
+            output: Some(output),
             hello: Hello::default(),
         };
         let Answer::Hello(hello) = talk.hear() else {
@@ -136,13 +136,19 @@ impl Talk {
         assert!(matches!(answer, Answer::Locked(_)), "{answer:?}");
     }
 
+    /// Hears nothing any more, while the input stays open: as a connection that is gone without a
+    /// word.
+    pub(crate) fn turn_deaf(&mut self) {
+        self.output = None;
+    }
+
     pub(crate) fn say(&mut self, body: Request) {
         frame::write(self.input.as_mut().unwrap(), &ToHost { body: Some(body) }).unwrap();
     }
 
     pub(crate) fn hear(&mut self) -> Answer {
         loop {
-            match frame::read::<FromHost>(&mut self.output)
+            match frame::read::<FromHost>(self.output.as_mut().unwrap())
                 .unwrap()
                 .unwrap()
                 .body
