@@ -2,23 +2,23 @@
 //!
 //! In: a request, the messages being walked through, and changes in ascending order.
 //! Out: the changed bytes, or nothing when there was no change.
-//! Invariant: until the first change nothing is allocated; each length prefix is right when its
-//! message is left.
+//! Invariant: until the first change nothing is allocated; each length prefix is right, and as
+//! short as it can be, when its message is left.
 
 use crate::parts::Part;
 
 /// How much longer than its source a copy may become before it must grow.
-const HEADROOM_DIVISOR: usize = 8;
+const HEADROOM_DIVISOR: usize = 4;
 
 /// A changed copy in the making.
 #[derive(Debug)]
 pub(crate) struct Rewriter<'a> {
     source: &'a [u8],
     out: Vec<u8>,
-    /// What of the source has been copied or replaced.
+    /// What of the source has been copied or replaced; what follows is copied with what comes next.
     copied: usize,
     frames: Vec<Frame>,
-    /// How many of the frames, from the outermost, stand in `out` already.
+    /// How many of the frames, from the outermost, have a place in `out` already.
     opened: usize,
     changed: bool,
 }
@@ -29,6 +29,8 @@ struct Frame {
     part: Part,
     /// Where its length begins in `out`.
     prefix: usize,
+    /// How many bytes are kept for its length.
+    width: usize,
     /// What `out` and `copied` were before it was opened.
     before: (usize, usize),
 }
@@ -51,6 +53,7 @@ impl<'a> Rewriter<'a> {
         self.frames.push(Frame {
             part,
             prefix: 0,
+            width: 0,
             before: (0, 0),
         });
     }
@@ -115,31 +118,48 @@ impl<'a> Rewriter<'a> {
         }
         while self.opened < self.frames.len() {
             let part = self.frames[self.opened].part;
+            let (length, value) = (part.length as usize, part.value as usize);
             let before = (self.out.len(), self.copied);
-            self.copy_until(part.length as usize);
-            let prefix = self.out.len();
-            self.copy_until(part.value as usize);
+            let width = self.expected_width(part.end as usize - value);
+            let prefix = if width == value - length {
+                // The length is copied with what stands around it.
+                self.out.len() + (length - self.copied)
+            } else {
+                self.copy_until(length);
+                let prefix = self.out.len();
+                self.out.resize(prefix + width, 0);
+                self.copied = value;
+                prefix
+            };
             let frame = &mut self.frames[self.opened];
-            frame.prefix = prefix;
-            frame.before = before;
+            (frame.prefix, frame.width, frame.before) = (prefix, width, before);
             self.opened += 1;
         }
     }
 
+    /// How many bytes a message's length will take if the message grows as all before it did.
+    fn expected_width(&self, length: usize) -> usize {
+        let (width, copied) = (varint_width(length), self.copied.max(1));
+        // A division takes long, and messages that double in length are not worth one.
+        if self.out.len() <= copied || varint_width(2 * length) == width {
+            return width;
+        }
+        varint_width(length * self.out.len() / copied)
+    }
+
     fn close(&mut self, frame: Frame) {
-        self.copy_until(frame.part.end as usize);
-        let width = (frame.part.value - frame.part.length) as usize;
-        let body = frame.prefix + width;
-        let length = self.out.len() - body;
+        let body = frame.prefix + frame.width;
+        let end = frame.part.end as usize;
+        let length = self.out.len() - body + (end - self.copied);
         let mut prefix = [0; 10];
         let needed = encode_varint(&mut prefix, length as u64);
-        if needed > width {
-            let grown = needed - width;
-            self.out.resize(self.out.len() + grown, 0);
-            let end = body + length;
-            self.out.copy_within(body..end, body + grown);
-        } else if needed < width {
-            self.out.copy_within(body.., frame.prefix + needed);
+        if needed != frame.width {
+            self.copy_until(end);
+            if needed > frame.width {
+                self.out.resize(body + length + needed - frame.width, 0);
+            }
+            let whole = body..body + length;
+            self.out.copy_within(whole, frame.prefix + needed);
             self.out.truncate(frame.prefix + needed + length);
         }
         self.out[frame.prefix..frame.prefix + needed].copy_from_slice(&prefix[..needed]);
@@ -148,7 +168,9 @@ impl<'a> Rewriter<'a> {
     #[inline]
     fn copy_until(&mut self, place: usize) {
         if let Some(run) = self.source.get(self.copied..place) {
-            self.out.extend_from_slice(run);
+            if !run.is_empty() {
+                self.out.extend_from_slice(run);
+            }
             self.copied = place;
         }
     }
