@@ -9,10 +9,8 @@ use crate::wire::{Fields, Value, read_varint};
 /// Where a field stands, counted from the start of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
-    /// The field's number.
-    pub(crate) number: u32,
-    /// The field's wire type.
-    pub(crate) wire_type: u8,
+    /// The field's number and wire type.
+    pub(crate) tag: Tag,
     /// Where its tag begins.
     pub(crate) start: u32,
     /// Where its length begins, if it has one; else where its value begins.
@@ -21,6 +19,33 @@ pub(crate) struct Part {
     pub(crate) value: u32,
     /// Where it ends.
     pub(crate) end: u32,
+}
+
+/// A field's number and wire type, as on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tag(u32);
+
+impl Tag {
+    #[inline]
+    pub(crate) const fn of(number: u32, wire_type: u8) -> Self {
+        Self(number << 3 | wire_type as u32)
+    }
+
+    /// A string, bytes or a message in the field with this number.
+    #[inline]
+    pub(crate) const fn bytes(number: u32) -> Self {
+        Self::of(number, 2)
+    }
+
+    #[inline]
+    pub(crate) fn number(self) -> u32 {
+        self.0 >> 3
+    }
+
+    #[inline]
+    pub(crate) fn wire_type(self) -> u8 {
+        (self.0 & 7) as u8
+    }
 }
 
 /// Reads the parts of one message, in wire order.
@@ -72,8 +97,7 @@ impl<'a> Parts<'a> {
         let start = self.position as u32;
         self.position += 1 + width + size;
         Some(Part {
-            number: u32::from(tag >> 3),
-            wire_type: tag & 7,
+            tag: Tag(u32::from(tag)),
             start,
             length: start + 1,
             value: start + 1 + width as u32,
@@ -118,8 +142,7 @@ impl<'a> Parts<'a> {
         }
         self.position = end;
         Ok(Some(Part {
-            number: u32::from(tag >> 3),
-            wire_type,
+            tag: Tag(u32::from(tag)),
             start: start as u32,
             length: start as u32 + 1,
             value: value as u32,
@@ -143,8 +166,7 @@ impl<'a> Parts<'a> {
         }
         self.position = start + read.raw.len();
         Ok(Part {
-            number: read.number,
-            wire_type: (tag & 7) as u8,
+            tag: Tag::of(read.number, (tag & 7) as u8),
             start: start as u32,
             length: length as u32,
             value: value as u32,

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use crate::error::{WireError, WireFault};
-use crate::parts::{Part, Parts};
+use crate::parts::{Part, Parts, Tag};
 use crate::record::Record;
 use crate::rewrite::Rewriter;
 use crate::schema::{self, Message, Signal};
@@ -149,22 +149,22 @@ pub fn normal_form(bytes: &[u8], signal: Signal) -> Result<Cow<'_, [u8]>, WireEr
 }
 
 /// How many messages stand above the scopes' contents: the entry, and the scope's entry.
-const HEADED_LEVELS: usize = 2;
+pub(crate) const HEADED_LEVELS: usize = 2;
 
 fn is_normal(bytes: &[u8]) -> Result<bool, WireError> {
     let mut entries = Parts::of(bytes, 0, bytes.len() as u32);
     while let Some(entry) = entries.next_part()? {
-        if (entry.number, entry.wire_type) != (1, 2) {
+        if entry.tag != Tag::bytes(1) {
             continue;
         }
         let mut children = Parts::of(bytes, entry.value, entry.end);
         while let Some(child) = children.next_part()? {
-            match (child.number, child.wire_type) {
-                (1, 2) if child.start != entry.value => return Ok(false),
-                (2, 2) => {
+            match child.tag {
+                tag if tag == Tag::bytes(1) && child.start != entry.value => return Ok(false),
+                tag if tag == Tag::bytes(2) => {
                     let mut below = Parts::of(bytes, child.value, child.end);
                     while let Some(part) = below.next_part()? {
-                        if part.number == 1 && part.start != child.value {
+                        if part.tag.number() == 1 && part.start != child.value {
                             return Ok(false);
                         }
                     }
@@ -233,7 +233,7 @@ pub fn run<'a, P: Pass<'a>>(
     };
     let mut entries = Parts::of(source, 0, source.len() as u32);
     while let Some(part) = entries.next_part()? {
-        if (part.number, part.wire_type) == (1, 2) {
+        if part.tag == Tag::bytes(1) {
             walk.entry(pass, part)?;
         }
     }
@@ -294,7 +294,7 @@ impl<'a> Walk<'a> {
         if self.level > Level::Resource || self.prunes {
             let mut children = Parts::of(self.source, entry.value, entry.end);
             while let Some(child) = children.next_part()? {
-                if (child.number, child.wire_type) == (2, 2) {
+                if child.tag == Tag::bytes(2) {
                     left += usize::from(
                         self.level == Level::Resource || self.scope_entry(pass, child)?,
                     );
@@ -322,7 +322,7 @@ impl<'a> Walk<'a> {
         if self.level > Level::Scope || self.prunes {
             let mut children = Parts::of(self.source, entry.value, entry.end);
             while let Some(child) = children.next_part()? {
-                if (child.number, child.wire_type) == (2, 2) {
+                if child.tag == Tag::bytes(2) {
                     left += usize::from(match (self.level, self.tables.child.item) {
                         (Level::Resource | Level::Scope, _) => true,
                         (Level::Metric, true) => true,
@@ -359,7 +359,7 @@ impl<'a> Walk<'a> {
             self.rewriter.enter(part);
             for index in 0..self.item.places() as usize {
                 match self.item.kept(index) {
-                    Some((event, true)) if (event.number, event.wire_type) == (EVENTS, 2) => {
+                    Some((event, true)) if event.tag == EVENTS => {
                         self.event(pass, event)?;
                     }
                     _ => self.item.flush_slot(index, &mut self.rewriter),
@@ -412,8 +412,8 @@ impl<'a> Walk<'a> {
         let (mut has_data, mut left) = (false, 0);
         for index in 0..self.metric.places() as usize {
             let data = match self.metric.kept(index) {
-                Some((data, true)) if data.wire_type == 2 && self.level >= Level::Item => {
-                    item_path(self.tables.child, data.number).map(|table| (data, table))
+                Some((data, true)) if data.tag.wire_type() == 2 && self.level >= Level::Item => {
+                    item_path(self.tables.child, data.tag.number()).map(|table| (data, table))
                 }
                 _ => None,
             };
@@ -444,7 +444,9 @@ impl<'a> Walk<'a> {
         self.rewriter.enter(data);
         let mut points = Parts::of(self.source, data.value, data.end);
         while let Some(part) = points.next_part()? {
-            let Some(point) = item_path(table, part.number).filter(|_| part.wire_type == 2) else {
+            let Some(point) =
+                item_path(table, part.tag.number()).filter(|_| part.tag.wire_type() == 2)
+            else {
                 continue;
             };
             self.item.load(point, part.value, part.end)?;
@@ -452,7 +454,7 @@ impl<'a> Walk<'a> {
                 resource: &self.resource,
                 scope: &self.scope,
                 metric: Some(&self.metric),
-                data: data.number,
+                data: data.tag.number(),
                 span: None,
             };
             if pass.item(&above, &mut self.item)? == Verdict::Drop {
@@ -479,8 +481,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The number of a span's field that holds its events.
-const EVENTS: u32 = 11;
+/// The field of a span that holds an event.
+const EVENTS: Tag = Tag::bytes(11);
 
 /// Indexes the resource or scope at the front of an entry; `None` when there is none.
 fn load_head<'a>(
@@ -490,7 +492,7 @@ fn load_head<'a>(
     entry: Part,
 ) -> Result<Option<Part>, WireError> {
     let first = Parts::of(source, entry.value, entry.end).next_part()?;
-    let head = first.filter(|part| (part.number, part.wire_type) == (1, 2));
+    let head = first.filter(|part| part.tag == Tag::bytes(1));
     let (start, end) = head.map_or((entry.value, entry.value), |part| (part.value, part.end));
     record.load(message, start, end)?;
     Ok(head)

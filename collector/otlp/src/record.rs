@@ -4,9 +4,11 @@
 //! after the edits made so far, and the edits as changes to the bytes.
 //! Invariant: a field that nobody edited is never rewritten, and keeps its place.
 
+use std::ops::Range;
+
 use crate::any_value::AnyValue;
 use crate::error::WireError;
-use crate::parts::{Part, Parts};
+use crate::parts::{Part, Parts, Tag};
 use crate::rewrite::{Rewriter, varint_width};
 use crate::schema::Message;
 use crate::wire::{self, write_tag, write_varint};
@@ -19,6 +21,8 @@ pub struct Record<'a> {
     end: u32,
     message: Option<&'static Message>,
     slots: Vec<Slot>,
+    /// The first slot that holds an attribute, if any does.
+    first_attribute: usize,
     edits: Vec<Edit<'a>>,
     scratch: Vec<u8>,
     changed: bool,
@@ -28,11 +32,21 @@ pub struct Record<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     part: Part,
-    /// Where an attribute's key stands; of an edited one only its length counts.
-    key: (u32, u32),
-    /// Where an attribute's `AnyValue` stands.
-    value: (u32, u32),
+    /// The length of an attribute's key; [`NO_KEY`] for what is not there, or no attribute.
+    key: u32,
     state: State,
+}
+
+/// No key is as long: requests that are edited are shorter than 4 GiB.
+const NO_KEY: u32 = u32::MAX;
+
+impl Slot {
+    /// Where the key stands in an attribute whose tags and lengths are one byte each.
+    #[inline]
+    fn usual_key(&self) -> Range<usize> {
+        let start = self.part.value as usize + 2;
+        start..start + self.key as usize
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +54,7 @@ enum State {
     Kept,
     Removed,
     Edited(u32),
-    /// Not edited, but put together from several parts in order to be read.
+    /// Not edited, but an attribute of an unusual shape: where it is read from is in `edits`.
     Joined(u32),
 }
 
@@ -69,8 +83,7 @@ pub struct Place(u32);
 
 /// A place that no attribute of the source can have.
 const NOWHERE: Part = Part {
-    number: 0,
-    wire_type: 2,
+    tag: Tag::bytes(0),
     start: u32::MAX,
     length: u32::MAX,
     value: u32::MAX,
@@ -85,6 +98,7 @@ impl<'a> Record<'a> {
             end: 0,
             message: None,
             slots: Vec::with_capacity(32),
+            first_attribute: usize::MAX,
             edits: Vec::new(),
             scratch: Vec::new(),
             changed: false,
@@ -103,45 +117,45 @@ impl<'a> Record<'a> {
         self.scratch.clear();
         self.changed = false;
         (self.start, self.end, self.message) = (start, end, Some(message));
-        let attributes = message.plan.attributes;
+        self.first_attribute = usize::MAX;
+        let attribute = Tag::bytes(message.plan.attributes);
         let mut parts = Parts::of(self.source, start, end);
-        // Slots are made from registers: copying one that was just written stalls the processor.
-        while let Some(part) = match parts.usual() {
-            Some(part) => Some(part),
-            None => parts.any()?,
-        } {
-            let is_attribute = part.number == attributes && part.wire_type == 2;
-            match is_attribute.then(|| self.usual_attribute(part.value, part.end)) {
-                None => self.push(part, (0, 0), (0, 0)),
-                Some(Some((key, value))) => self.push(part, key, value),
-                Some(None) => {
-                    let mut slot = Slot {
-                        part,
-                        key: (0, 0),
-                        value: (0, 0),
-                        state: State::Kept,
-                    };
-                    self.index_attribute(&mut slot)?;
-                    self.slots.push(slot);
-                }
+        loop {
+            // Slots are made from registers: what is put together in memory and copied from there
+            // at once stalls the processor. So nothing here takes a part by reference.
+            while let Some(part) = parts.usual() {
+                self.index(part, attribute)?;
+            }
+            match parts.any()? {
+                Some(part) => self.index(part, attribute)?,
+                None => return Ok(()),
             }
         }
-        Ok(())
     }
 
     #[inline(always)]
-    fn push(&mut self, part: Part, key: (u32, u32), value: (u32, u32)) {
-        self.slots.push(Slot {
-            part,
-            key,
-            value,
-            state: State::Kept,
-        });
+    fn index(&mut self, part: Part, attribute: Tag) -> Result<(), WireError> {
+        if part.tag != attribute {
+            self.push(part, NO_KEY, State::Kept);
+            return Ok(());
+        }
+        self.first_attribute = self.first_attribute.min(self.slots.len());
+        let key = self.usual_key(part.value, part.end);
+        self.push(part, key.unwrap_or(NO_KEY), State::Kept);
+        match key {
+            Some(_) => Ok(()),
+            None => self.index_unusual(),
+        }
     }
 
-    /// Where key and value stand in an attribute of the usual shape.
     #[inline(always)]
-    fn usual_attribute(&self, start: u32, end: u32) -> Option<((u32, u32), (u32, u32))> {
+    fn push(&mut self, part: Part, key: u32, state: State) {
+        self.slots.push(Slot { part, key, state });
+    }
+
+    /// The length of the key of an attribute of the usual shape.
+    #[inline(always)]
+    fn usual_key(&self, start: u32, end: u32) -> Option<u32> {
         let pair = self.source.get(start as usize..end as usize)?;
         let [0x0a, key_length @ ..0x80, after @ ..] = pair else {
             return None;
@@ -150,49 +164,41 @@ impl<'a> Record<'a> {
         let [0x12, value_length @ ..0x80, value @ ..] = after else {
             return None;
         };
-        if usize::from(*value_length) != value.len() {
-            return None;
-        }
-        let key = (start + 2, start + 2 + u32::from(*key_length));
-        Some((key, (end - value.len() as u32, end)))
+        (usize::from(*value_length) == value.len()).then(|| u32::from(*key_length))
     }
 
+    /// Finds key and value of the last slot's attribute, whatever its shape.
     #[inline(never)]
-    fn index_attribute(&mut self, slot: &mut Slot) -> Result<(), WireError> {
-        let (start, end) = (slot.part.value, slot.part.end);
-        let mut parts = Parts::of(self.source, start, end);
-        let mut values = 0;
-        while let Some(part) = parts.next_part()? {
-            match (part.number, part.wire_type) {
-                (1, 2) => slot.key = (part.value, part.end),
-                (2, 2) => {
-                    slot.value = (part.value, part.end);
-                    values += 1;
+    fn index_unusual(&mut self) -> Result<(), WireError> {
+        let Some(part) = self.slots.last().map(|slot| slot.part) else {
+            return Ok(());
+        };
+        let mut inner = Parts::of(self.source, part.value, part.end);
+        let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
+        let (mut values, joined) = (0, self.scratch.len() as u32);
+        while let Some(field) = inner.next_part()? {
+            let content = &self.source[field.value as usize..field.end as usize];
+            if field.tag == Tag::bytes(1) {
+                key = content;
+            } else if field.tag == Tag::bytes(2) {
+                // A value that is repeated merges, and concatenation is that merge.
+                match values {
+                    0 => {}
+                    1 => self.scratch.extend([value, content].concat()),
+                    _ => self.scratch.extend_from_slice(content),
                 }
-                _ => {}
+                (value, values) = (content, values + 1);
             }
         }
-        if values > 1 {
-            self.join_values(slot)?;
+        let value = match values {
+            ..2 => Content::Borrowed(value),
+            _ => Content::Scratch(joined, self.scratch.len() as u32),
+        };
+        if let Some(slot) = self.slots.last_mut() {
+            slot.key = key.len() as u32;
+            slot.state = State::Joined(self.edits.len() as u32);
         }
-        Ok(())
-    }
-
-    /// A value that is repeated merges, and concatenation is that merge.
-    #[cold]
-    fn join_values(&mut self, slot: &mut Slot) -> Result<(), WireError> {
-        let start = self.scratch.len() as u32;
-        let mut parts = Parts::of(self.source, slot.part.value, slot.part.end);
-        while let Some(part) = parts.next_part()? {
-            if (part.number, part.wire_type) == (2, 2) {
-                let value = &self.source[part.value as usize..part.end as usize];
-                self.scratch.extend_from_slice(value);
-            }
-        }
-        let key = &self.source[slot.key.0 as usize..slot.key.1 as usize];
         let key = Content::Borrowed(key);
-        let value = Content::Scratch(start, self.scratch.len() as u32);
-        slot.state = State::Joined(self.edits.len() as u32);
         self.edits.push(Edit::Attribute { key, value });
         Ok(())
     }
@@ -214,22 +220,15 @@ impl<'a> Record<'a> {
     #[inline]
     fn key_of(&self, slot: &Slot) -> Option<&[u8]> {
         match slot.state {
-            State::Kept if slot.key.1 != 0 => {
-                self.source.get(slot.key.0 as usize..slot.key.1 as usize)
-            }
-            State::Kept if slot.part.number == self.attribute_number() => Some(&[]),
-            State::Edited(edit) | State::Joined(edit) => match self.edits[edit as usize] {
-                Edit::Attribute { key, .. } => Some(self.content(key)),
-                Edit::Field(..) => None,
-            },
-            _ => None,
+            State::Kept if slot.key != NO_KEY => self.source.get(slot.usual_key()),
+            _ => self.contents_of(slot).map(|(key, _)| self.content(key)),
         }
     }
 
     /// The first attribute with this key.
     #[inline]
     pub fn find(&self, key: &[u8]) -> Option<Place> {
-        self.find_from(0, key)
+        self.find_from(self.first_attribute, key)
     }
 
     /// The first attribute with this key behind a place.
@@ -242,9 +241,8 @@ impl<'a> Record<'a> {
     fn find_from(&self, first: usize, key: &[u8]) -> Option<Place> {
         let mut slots = self.slots.get(first..)?.iter();
         // Most keys differ in their length already, which takes no look at the request.
-        let found = slots.position(|slot| {
-            (slot.key.1 - slot.key.0) as usize == key.len() && self.key_of(slot) == Some(key)
-        });
+        let found =
+            slots.position(|slot| slot.key as usize == key.len() && self.key_of(slot) == Some(key));
         found.map(|index| Place((first + index) as u32))
     }
 
@@ -269,16 +267,8 @@ impl<'a> Record<'a> {
 
     /// The bytes of an attribute's `AnyValue`.
     pub fn value(&self, place: Place) -> &[u8] {
-        let Some(slot) = self.slots.get(place.0 as usize) else {
-            return &[];
-        };
-        match slot.state {
-            State::Edited(edit) | State::Joined(edit) => match self.edits[edit as usize] {
-                Edit::Attribute { value, .. } => self.content(value),
-                Edit::Field(..) => &[],
-            },
-            _ => &self.source[slot.value.0 as usize..slot.value.1 as usize],
-        }
+        let contents = self.contents(place);
+        contents.map_or(&[], |(_, value)| self.content(value))
     }
 
     /// The value of the first attribute with this key.
@@ -345,19 +335,25 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The key and value at a place, wherever they stand.
+    #[inline]
     fn contents(&self, place: Place) -> Option<(Content<'a>, Content<'a>)> {
-        let slot = self.slots.get(place.0 as usize)?;
+        self.contents_of(self.slots.get(place.0 as usize)?)
+    }
+
+    /// The key and value of an attribute, wherever they stand.
+    #[inline]
+    fn contents_of(&self, slot: &Slot) -> Option<(Content<'a>, Content<'a>)> {
         match slot.state {
+            _ if slot.key == NO_KEY => None,
             State::Edited(edit) | State::Joined(edit) => match self.edits[edit as usize] {
                 Edit::Attribute { key, value } => Some((key, value)),
                 Edit::Field(..) => None,
             },
-            _ => {
-                let source = |(start, end): (u32, u32)| {
-                    Content::Borrowed(&self.source[start as usize..end as usize])
-                };
-                Some((source(slot.key), source(slot.value)))
+            State::Kept | State::Removed => {
+                let key = slot.usual_key();
+                let value = key.end + 2..slot.part.end as usize;
+                let source = |range| Content::Borrowed(&self.source[range]);
+                Some((source(key), source(value)))
             }
         }
     }
@@ -373,30 +369,30 @@ impl<'a> Record<'a> {
         self.edit(place, Edit::Attribute { key, value });
     }
 
+    // In line, so that an edit is made where it is kept.
+    #[inline(always)]
     fn edit(&mut self, place: Option<Place>, edit: Edit<'a>) {
         self.changed = true;
         let state = State::Edited(self.edits.len() as u32);
         self.edits.push(edit);
-        let length = match edit {
+        let key = match edit {
             Edit::Attribute { key, .. } => self.content(key).len() as u32,
-            Edit::Field(..) => 0,
+            Edit::Field(..) => NO_KEY,
         };
-        let key = (0, length);
-        match place.and_then(|place| self.slots.get_mut(place.0 as usize)) {
+        let index = place.map_or(self.slots.len(), |place| place.0 as usize);
+        if key != NO_KEY {
+            self.first_attribute = self.first_attribute.min(index);
+        }
+        match self.slots.get_mut(index) {
             Some(slot) => (slot.state, slot.key) = (state, key),
-            None => self.slots.push(Slot {
-                part: NOWHERE,
-                key,
-                value: (0, 0),
-                state,
-            }),
+            None => self.push(NOWHERE, key, state),
         }
     }
 
     /// Removes the field or attribute at a place.
     pub fn remove(&mut self, place: Place) {
         if let Some(slot) = self.slots.get_mut(place.0 as usize) {
-            slot.state = State::Removed;
+            (slot.state, slot.key) = (State::Removed, NO_KEY);
             self.changed = true;
         }
     }
@@ -431,7 +427,7 @@ impl<'a> Record<'a> {
             .last(number)
             .map(|(place, _)| self.slots[place.0 as usize]);
         match slot {
-            Some(slot) if slot.state == State::Kept && slot.part.wire_type == 2 => {
+            Some(slot) if slot.state == State::Kept && slot.part.tag.wire_type() == 2 => {
                 &self.source[slot.part.value as usize..slot.part.end as usize]
             }
             _ => match self.field(number) {
@@ -481,16 +477,18 @@ impl<'a> Record<'a> {
     /// The whole field in a slot, if it has this number and is no edited attribute.
     #[inline]
     fn raw(&self, slot: &Slot, number: u32) -> Option<&[u8]> {
-        if slot.part.number != number {
+        if slot.part.tag.number() != number {
             return None;
         }
         match slot.state {
-            State::Kept => Some(&self.source[slot.part.start as usize..slot.part.end as usize]),
+            State::Kept | State::Joined(_) => {
+                Some(&self.source[slot.part.start as usize..slot.part.end as usize])
+            }
             State::Edited(edit) => match self.edits[edit as usize] {
                 Edit::Field(start, end) => Some(&self.scratch[start as usize..end as usize]),
                 Edit::Attribute { .. } => None,
             },
-            State::Removed | State::Joined(_) => None,
+            State::Removed => None,
         }
     }
 
@@ -503,14 +501,14 @@ impl<'a> Record<'a> {
         let end = self.scratch.len() as u32;
         self.edit(place, Edit::Field(start, end));
         let index = place.map_or(self.slots.len() - 1, |place| place.0 as usize);
-        self.slots[index].part.number = number;
+        self.slots[index].part.tag = Tag::bytes(number);
     }
 
     /// Removes every field with this number.
     pub fn remove_field(&mut self, number: u32) {
         for slot in &mut self.slots {
-            if slot.part.number == number && slot.state != State::Removed {
-                slot.state = State::Removed;
+            if slot.part.tag.number() == number && slot.state != State::Removed {
+                (slot.state, slot.key) = (State::Removed, NO_KEY);
                 self.changed = true;
             }
         }
