@@ -22,6 +22,8 @@ pub struct Request {
     chunks: Chunks,
     items: usize,
     replaced_strings: usize,
+    /// Whether it is known to be in its normal form.
+    is_normal: bool,
 }
 
 /// The bytes of a request: one behind another they are one message.
@@ -58,6 +60,7 @@ impl Request {
             chunks: Chunks::One(bytes),
             items: summary.items,
             replaced_strings,
+            is_normal: !summary.scattered,
         })
     }
 
@@ -135,6 +138,7 @@ impl Request {
             },
             items: same().map(|request| request.items).sum(),
             replaced_strings: same().map(|request| request.replaced_strings).sum(),
+            is_normal: same().all(|request| request.is_normal),
         })
     }
 
@@ -148,6 +152,7 @@ impl Request {
             chunks: Chunks::One(bytes),
             items,
             replaced_strings: 0,
+            is_normal: false,
         }
     }
 
@@ -169,6 +174,7 @@ impl Request {
             chunks: Chunks::One(piece.bytes.into()),
             items: piece.items,
             replaced_strings: 0,
+            is_normal: false,
         };
         Ok(pieces.into_iter().map(request).collect())
     }
@@ -179,12 +185,17 @@ impl Request {
         self,
         walk: impl FnOnce(Signal, &[u8]) -> Result<Outcome, E>,
     ) -> Result<Self, E> {
-        let outcome = walk(self.signal, &normal_form(self.bytes(), self.signal)?)?;
+        let bytes = self.bytes();
+        let outcome = match self.is_normal && u32::try_from(bytes.len()).is_ok() {
+            true => walk(self.signal, bytes)?,
+            false => walk(self.signal, &normal_form(bytes, self.signal)?)?,
+        };
         Ok(match outcome.bytes {
             None => self,
             Some(bytes) => Self {
                 chunks: Chunks::One(bytes.into()),
                 items: self.items.saturating_sub(outcome.dropped),
+                is_normal: true,
                 ..self
             },
         })

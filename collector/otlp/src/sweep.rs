@@ -7,7 +7,7 @@
 //! [`examine`]: crate::validate::examine
 
 use crate::schema::{ANY_VALUE, KEY_VALUE, Kind, Message, Step};
-use crate::validate::Summary;
+use crate::validate::{Summary, scatters};
 use crate::wire::{Fields, MAX_DEPTH, Value, read_varint};
 
 /// Checks `bytes` against `message` at every level, and counts.
@@ -27,6 +27,7 @@ fn visit(
         return None;
     }
     summary.items += usize::from(message.item);
+    let whole = rest.len();
     while let [tag, after @ ..] = rest {
         rest = match message.plan.steps[usize::from(*tag)] {
             Step::KeyValue => {
@@ -52,7 +53,10 @@ fn visit(
             Step::SpanId => skip_id(after, 8)?,
             Step::Message => {
                 let (body, next) = prefixed(after)?;
-                let inner = message.plan.inner[usize::from(*tag >> 3)]?;
+                let number = *tag >> 3;
+                let is_first = rest.len() == whole;
+                summary.scattered |= scatters(message, depth, number.into(), is_first);
+                let inner = message.plan.inner[usize::from(number)]?;
                 visit(body, inner, depth + 1, summary)?;
                 next
             }
@@ -62,7 +66,7 @@ fn visit(
                 let (list, next) = prefixed(after)?;
                 list.len().is_multiple_of(8).then_some(next)?
             }
-            Step::Rare => rare(rest, message, depth, summary)?,
+            Step::Rare => rare(rest, rest.len() == whole, message, depth, summary)?,
         };
     }
     Some(())
@@ -109,6 +113,7 @@ fn key_value(pair: &[u8], depth: usize, summary: &mut Summary) -> Option<()> {
 #[inline(never)]
 fn wide<'a>(
     rest: &'a [u8],
+    is_first: bool,
     message: &'static Message,
     depth: usize,
     summary: &mut Summary,
@@ -119,7 +124,10 @@ fn wide<'a>(
         return Some(next);
     };
     match (field.kind, read.value) {
-        (Kind::Message(inner), Value::Bytes(body)) => visit(body, inner, depth + 1, summary)?,
+        (Kind::Message(inner), Value::Bytes(body)) => {
+            summary.scattered |= scatters(message, depth, read.number, is_first);
+            visit(body, inner, depth + 1, summary)?;
+        }
         (Kind::String, Value::Bytes(text)) => check_text(text, summary),
         (Kind::Fixed32, Value::Fixed32(_)) | (Kind::Fixed64, Value::Fixed64(_)) => {}
         // Whatever else it is, it is rare enough to be read twice.
@@ -131,6 +139,7 @@ fn wide<'a>(
 #[inline]
 fn rare<'a>(
     rest: &'a [u8],
+    is_first: bool,
     message: &'static Message,
     depth: usize,
     summary: &mut Summary,
@@ -140,7 +149,7 @@ fn rare<'a>(
         [0x85, 0x01, after @ ..] if matches!(message.field(16)?.kind, Kind::Fixed32) => {
             after.get(4..)
         }
-        _ => wide(rest, message, depth, summary),
+        _ => wide(rest, is_first, message, depth, summary),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Requests as a whole: what is refused, what survives, and that nothing panics.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::pass::{self, Above, Level, Pass, Verdict};
@@ -310,6 +312,47 @@ fn edits_touch_only_what_they_name() {
     assert_eq!(text.matches(r#""key":"env""#).count(), 2 + 2 + 3 + 1);
 }
 
+/// Makes the first attribute of every item as long as a random number says.
+struct Stretch(fastrand::Rng, usize);
+
+impl<'a> Pass<'a> for Stretch {
+    type Error = WireError;
+
+    fn level(&self) -> Level {
+        Level::Item
+    }
+
+    fn item(&mut self, _: &Above<'_, 'a>, item: &mut Record<'a>) -> Result<Verdict, WireError> {
+        let text = vec![b'x'; self.0.usize(..=self.1)];
+        item.set_written(item.find(b"a"), b"a", |out| {
+            AnyValue::String(&text).write(out);
+        });
+        Ok(Verdict::Keep)
+    }
+}
+
+#[test]
+fn lengths_are_as_short_as_they_can_be_however_much_was_expected_before() {
+    let log = |length: usize| {
+        let text = "y".repeat(length);
+        format!(
+            r#"{{"body":{{"stringValue":"{text}"}},"attributes":[{{"key":"a","value":{{"stringValue":"{text}"}}}}]}}"#
+        )
+    };
+    for (own, most) in [(50, 0), (50, 60), (50, 120), (5, 120), (5, 300), (200, 20)] {
+        let logs = vec![log(own); 120].join(",");
+        let scope = format!(r#"{{"logRecords":[{logs}]}}"#);
+        let entry = format!(r#"{{"scopeLogs":[{scope},{scope}]}}"#);
+        let request = format!(r#"{{"resourceLogs":[{entry},{entry},{entry}]}}"#);
+        let random = fastrand::Rng::with_seed(own as u64);
+        let edited = parse(Signal::Logs, &request)
+            .apply(|signal, source| pass::run(&mut Stretch(random, most), signal, source))
+            .unwrap();
+        let written_anew = parse(Signal::Logs, &json(&edited));
+        assert!(edited.bytes() == written_anew.bytes(), "{own} {most}");
+    }
+}
+
 #[test]
 fn unknown_fields_survive_an_edit() {
     // Field 99 in the request, in the entry and in the resource.
@@ -394,7 +437,7 @@ fn the_fast_path_agrees_with_the_careful_one() {
     use crate::sweep::sweep;
     use crate::validate::examine;
     let mut random = fastrand::Rng::with_seed(11);
-    let mut passed = 0;
+    let (mut passed, mut scattered) = (0, 0);
     for request in samples() {
         let message = request.signal().request();
         assert!(sweep(request.bytes(), message).is_some());
@@ -402,13 +445,18 @@ fn the_fast_path_agrees_with_the_careful_one() {
             let mut mutated = request.bytes().to_vec();
             for _ in 0..random.usize(1..3) {
                 let at = random.usize(..mutated.len());
-                mutated[at] = random.u8(..);
+                // As often as not the tag of a resource or scope, where there may be none.
+                let tag = random.bool().then_some(0x0a);
+                mutated[at] = tag.unwrap_or_else(|| random.u8(..));
             }
             if let Some(summary) = sweep(&mutated, message) {
                 assert_eq!(examine(&mutated, message), Ok(summary));
+                let normal = pass::normal_form(&mutated, request.signal()).unwrap();
+                assert_eq!(summary.scattered, matches!(normal, Cow::Owned(_)));
                 passed += 1;
+                scattered += usize::from(summary.scattered);
             }
         }
     }
-    assert!(passed > 10_000, "{passed}");
+    assert!(passed > 10_000 && scattered > 10, "{passed} {scattered}");
 }

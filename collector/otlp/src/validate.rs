@@ -5,6 +5,7 @@
 //! `invalid_strings` of their strings are not UTF-8, which [`replace_invalid_strings`] mends.
 
 use crate::error::{WireError, WireFault};
+use crate::pass::HEADED_LEVELS;
 use crate::schema::{Field, Kind, Label, Message};
 use crate::sweep::sweep;
 use crate::wire::{self, Fields, MAX_DEPTH, Value, read_varint};
@@ -16,6 +17,14 @@ pub struct Summary {
     pub items: usize,
     /// Strings that are not UTF-8.
     pub invalid_strings: usize,
+    /// Whether it is not in its [`normal_form`](crate::pass::normal_form).
+    pub scattered: bool,
+}
+
+/// Whether a field is a resource or scope that does not stand at the front of what belongs to it.
+#[inline]
+pub(crate) fn scatters(message: &Message, depth: usize, number: u32, is_first: bool) -> bool {
+    number == 1 && !is_first && message.holds_items && (1..=HEADED_LEVELS).contains(&depth)
 }
 
 /// Checks `bytes` against `message` at every level, and counts.
@@ -54,6 +63,7 @@ fn visit(
         };
         match (field.kind, read.value) {
             (Kind::Message(inner), Value::Bytes(value)) => {
+                summary.scattered |= scatters(message, depth, read.number, read.offset == 0);
                 // The value is the end of the field, so this is where it starts.
                 let start = read.offset + read.raw.len() - value.len();
                 visit(value, inner, depth + 1, summary).map_err(|error| error.shifted(start))?;
