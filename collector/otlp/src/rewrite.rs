@@ -151,8 +151,7 @@ impl<'a> Rewriter<'a> {
         let body = frame.prefix + frame.width;
         let end = frame.part.end as usize;
         let length = self.out.len() - body + (end - self.copied);
-        let mut prefix = [0; 10];
-        let needed = encode_varint(&mut prefix, length as u64);
+        let needed = varint_width(length);
         if needed != frame.width {
             self.copy_until(end);
             if needed > frame.width {
@@ -162,7 +161,12 @@ impl<'a> Rewriter<'a> {
             self.out.copy_within(whole, frame.prefix + needed);
             self.out.truncate(frame.prefix + needed + length);
         }
-        self.out[frame.prefix..frame.prefix + needed].copy_from_slice(&prefix[..needed]);
+        let mut left = length;
+        for byte in &mut self.out[frame.prefix..frame.prefix + needed] {
+            *byte = left as u8 | 0x80;
+            left >>= 7;
+        }
+        self.out[frame.prefix + needed - 1] &= 0x7f;
     }
 
     #[inline]
@@ -174,17 +178,6 @@ impl<'a> Rewriter<'a> {
             self.copied = place;
         }
     }
-}
-
-fn encode_varint(out: &mut [u8; 10], mut value: u64) -> usize {
-    let mut width = 0;
-    while value >= 0x80 {
-        out[width] = value as u8 | 0x80;
-        value >>= 7;
-        width += 1;
-    }
-    out[width] = value as u8;
-    width + 1
 }
 
 /// How many bytes a number takes as a varint.
