@@ -25,7 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
 /// How long a host may take to be as it was, beyond its own time.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-const HOST: &str = "lb-1";
+pub(crate) const HOST: &str = "lb-1";
 const LOCKOUT: &str = "lockout";
 const SSHD: &str = "/etc/ssh/sshd_config.d/lockout.conf";
 const SUDOERS: &str = "/etc/sudoers.d/keeper";
@@ -147,13 +147,13 @@ fn restarting(unit: &str, path: &str) -> String {
     format!("service = {{ name = \"{unit}\", restart_on = [\"{path}\"] }}")
 }
 
-/// One host of the lab, with a playbook that endangers it.
-struct Fleet {
+/// One host of the lab, with a playbook and an environment of its own.
+pub(crate) struct Fleet {
     _files: [Edit; 3],
 }
 
 impl Fleet {
-    fn new(lab: &Lab, user: &str, revert_after: &str, resources: &[&str]) -> Self {
+    pub(crate) fn new(lab: &Lab, user: &str, revert_after: &str, resources: &[&str]) -> Self {
         let (state, project) = (lab.state(), lab.project());
         let listed = state["hosts"].as_array().expect("hosts");
         let host = listed.iter().find(|host| host["name"] == HOST);
@@ -185,9 +185,9 @@ impl Fleet {
         }
     }
 
-    fn run(&self, lab: &Lab, command: &str) -> Output {
+    pub(crate) fn run(&self, lab: &Lab, command: &str) -> Output {
         let arguments: &[&str] = match command {
-            "plan" => &["plan", "--env", LOCKOUT],
+            "plan" | "drift" => &[command, "--env", LOCKOUT],
             other => &[other, "--yes", "--env", LOCKOUT],
         };
         lab.project().provision(arguments)

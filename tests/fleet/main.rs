@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "figures belong to what a test prints")]
 
 mod accounts;
+mod adopt;
 mod change;
 mod command_line;
 mod connections;
@@ -65,6 +66,7 @@ fn tests() -> Vec<Test> {
         connections::TESTS,
         lockout::TESTS,
         faults::TESTS,
+        adopt::TESTS,
         disks::TESTS,
         accounts::TESTS,
         secrets::TESTS,

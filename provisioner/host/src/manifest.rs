@@ -77,6 +77,9 @@ pub(crate) struct Entry {
     /// What is owed to units when it changes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) debts: Vec<Debt>,
+    /// See [`ManifestEntry::adopted`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) adopted: bool,
 }
 
 /// What an entry is. The names are those in the file, so they do not change.
@@ -142,6 +145,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) debts: Vec<Debt>,
     /// Path and arguments of what must accept it.
     pub(crate) validation: Vec<String>,
+    /// It is not put there, but taken over as it stands.
+    pub(crate) adopted: bool,
 }
 
 impl Manifest {
@@ -189,12 +194,13 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The entries of an environment, in the order in which they were made.
+    /// The entries of an environment, or of all where it has no name, in the order in which they
+    /// were made.
     pub(crate) fn of(&self, environment: &str) -> Vec<ManifestEntry> {
         let own = self
             .entries
             .iter()
-            .filter(|entry| entry.environment == environment);
+            .filter(|entry| environment.is_empty() || entry.environment == environment);
         own.map(Entry::to_message).collect()
     }
 
@@ -223,8 +229,14 @@ impl Manifest {
             previous_sha256: wanted.before.sha256.clone(),
             previous_attributes: wanted.before.attributes.clone(),
             previous_value: wanted.before.value.clone(),
+            adopted: wanted.adopted,
             ..Entry::default()
         });
+        // Whoever set its attributes first did not look at its content.
+        let first_write = entry.written_sha256.is_empty() && wanted.sha256.is_some();
+        if entry.existed && entry.kind == Kind::File && first_write {
+            entry.previous_sha256.clone_from(&wanted.before.sha256);
+        }
         entry.environment.clone_from(&operation.environment);
         entry.play.clone_from(&operation.play);
         entry.resource.clone_from(&operation.resource);
@@ -478,6 +490,7 @@ impl Entry {
             applied: Some(self.applied.to_message()),
             secret: self.secret,
             debts: self.debts.iter().map(Debt::to_message).collect(),
+            adopted: self.adopted,
         }
     }
 }

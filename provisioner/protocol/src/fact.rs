@@ -54,7 +54,8 @@ pub mod query {
         /// How much of a content is on the host, by SHA-256 in lower-case hex.
         #[prost(string, tag = "9")]
         Content(String),
-        /// Everything that an environment put on the host, by the environment's name.
+        /// Everything that an environment put on the host, by the environment's name; that of all
+        /// environments where it is empty.
         #[prost(string, tag = "10")]
         Manifest(String),
         /// What runs have changed.

@@ -24,7 +24,7 @@ pub struct Operation {
     /// What to do.
     #[prost(
         oneof = "operation::Kind",
-        tags = "5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
+        tags = "5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"
     )]
     pub kind: Option<operation::Kind>,
 }
@@ -36,8 +36,8 @@ pub struct Operation {
 )]
 pub mod operation {
     use super::{
-        ExtractArchive, InstallPackages, MakeDirectory, MakeGroup, MakeUser, PrepareVolume, Reboot,
-        Remove, RunCommand, SetAttributes, SetSysctl, UnitAction, WriteFile,
+        Adopt, ExtractArchive, InstallPackages, MakeDirectory, MakeGroup, MakeUser, PrepareVolume,
+        Reboot, Remove, RunCommand, SetAttributes, SetSysctl, UnitAction, WriteFile,
     };
 
     /// One step.
@@ -82,6 +82,9 @@ pub mod operation {
         /// See [`Reboot`].
         #[prost(message, tag = "17")]
         Reboot(Reboot),
+        /// See [`Adopt`].
+        #[prost(message, tag = "18")]
+        Adopt(Adopt),
     }
 }
 
@@ -372,6 +375,24 @@ pub struct Reboot {
     pub within_millis: u64,
 }
 
+/// Writes down how a thing stands that others have put there, and leaves it as it is. What is not
+/// there, or in the manifest already, is left out.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Adopt {
+    /// What kind of thing it is.
+    #[prost(enumeration = "ManifestKind", tag = "1")]
+    pub kind: i32,
+    /// Its path or name.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// It is a file whose content may hold a secret, so that no copy of it is kept.
+    #[prost(bool, tag = "3")]
+    pub secret: bool,
+    /// What is to be restarted or reloaded when it changes.
+    #[prost(message, repeated, tag = "4")]
+    pub debts: Vec<Debt>,
+}
+
 /// Takes back one entry of the manifest: what was made is removed, what was replaced is put back,
 /// what was there before stays. Data is never removed: a volume is unmounted and its `fstab` line
 /// goes, a directory that is not empty stays.
@@ -422,6 +443,9 @@ pub struct ManifestEntry {
     /// What is to be restarted or reloaded when it changes.
     #[prost(message, repeated, tag = "12")]
     pub debts: Vec<Debt>,
+    /// It was taken over from others by [`Adopt`].
+    #[prost(bool, tag = "13")]
+    pub adopted: bool,
 }
 
 /// What a manifest entry is.

@@ -169,12 +169,15 @@ async fn remove(
     }
 }
 
-/// What came last goes first, but packages go last of all: with a package goes what it keeps, and
-/// that must not reach what stands on a volume or in a directory of ours.
+/// What came last goes first, but units that were taken over go after the files that they run with,
+/// which are put back, and packages go last of all: with a package goes what it keeps, and that
+/// must not reach what stands on a volume or in a directory of ours.
 fn in_order_of_removal(entries: &[ManifestEntry]) -> Vec<&ManifestEntry> {
     let is_package = |entry: &&ManifestEntry| entry.kind() == ManifestKind::Package;
     let (packages, rest): (Vec<_>, Vec<_>) = entries.iter().rev().partition(is_package);
-    rest.into_iter().chain(packages).collect()
+    let is_adopted = |entry: &&ManifestEntry| entry.adopted && entry.kind() == ManifestKind::Unit;
+    let (adopted, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_adopted);
+    rest.into_iter().chain(adopted).chain(packages).collect()
 }
 
 /// How many operations were done, and why the next one was not.

@@ -3,6 +3,7 @@
 //! Goes in: arguments. Comes out: an exit code: 0 done or nothing to do, 1 an error, 2 changes
 //! (of `plan`, and of `drift` where hosts differ). Invariant: errors are printed here and nowhere else.
 
+mod adopt;
 mod apply;
 mod completions;
 mod context;
@@ -68,6 +69,9 @@ enum Command {
     Apply(apply::ApplyArgs),
     /// Show what `apply` would do (exit 0: nothing, 2: changes, 1: error)
     Plan(plan::PlanArgs),
+    /// Take over hosts that others have configured, and leave them as they are (exit 0: all is as
+    /// described, 2: not all, 1: error)
+    Adopt(adopt::AdoptArgs),
     /// Show what runs on every host
     Status(status::StatusArgs),
     /// Show who changed what on every host, and when
@@ -228,6 +232,7 @@ impl Command {
         match self {
             Self::Apply(args) => args.output(),
             Self::Plan(args) => args.output(),
+            Self::Adopt(args) => args.output(),
             Self::Status(args) => args.output(),
             Self::History(args) => args.output(),
             Self::Drift(args) => args.output(),
@@ -251,6 +256,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Apply(args) => block_on(apply::run(args)),
         Command::Plan(args) => block_on(plan::run(args)),
+        Command::Adopt(args) => block_on(adopt::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::History(args) => block_on(history::run(args)),
         Command::Drift(args) => block_on(drift::run(args)),

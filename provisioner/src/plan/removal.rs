@@ -187,7 +187,12 @@ fn removal(entry: &ManifestEntry, fact: &Fact) -> Result<Change, &'static str> {
                 .push(Detail::Note("only if it is empty".to_owned()));
         }
         ManifestKind::Unit => {
-            let words = format!("{} is stopped and disabled, as it was before", entry.name);
+            let (enabled, active) = entry.previous_value.split_once(',').unwrap_or_default();
+            let words = match (enabled, active) {
+                ("" | "disabled", "" | "inactive" | "failed") => "stopped and disabled, as it was",
+                _ => "as it was",
+            };
+            let words = format!("{} is {words} before", entry.name);
             change.details.push(Detail::Note(words));
         }
         ManifestKind::Sysctl => {

@@ -35,7 +35,7 @@ use std::fmt::Debug;
 
 use provision_protocol::fact::{Fact, Query};
 use provision_protocol::message::Hello;
-use provision_protocol::operation::Debt;
+use provision_protocol::operation::{Adopt, Debt, ManifestKind};
 use serde_json::Value;
 
 use crate::document::{Diagnostics, Location, Section};
@@ -121,6 +121,12 @@ pub trait Resource: Debug + Send + Sync {
         None
     }
 
+    /// What it is on the host, in the order in which it is put there, where that can be taken over
+    /// from whoever put it there before.
+    fn things(&self) -> Vec<Adopt> {
+        Vec::new()
+    }
+
     /// What must be known to decide.
     fn queries(&self) -> Vec<Query>;
 
@@ -129,6 +135,15 @@ pub trait Resource: Debug + Send + Sync {
     /// # Errors
     /// A [`Refusal`] when it must not be done.
     fn diff(&self, facts: &[Fact], observed: &Observed<'_>) -> Result<Option<Change>, Refusal>;
+}
+
+/// A thing of this kind and name, with nothing else to be said of it.
+fn thing(kind: ManifestKind, name: &str) -> Adopt {
+    Adopt {
+        kind: kind as i32,
+        name: name.to_owned(),
+        ..Adopt::default()
+    }
 }
 
 /// What else a decision may rest on.

@@ -69,6 +69,7 @@ pub(crate) fn write(task: &mut Task<'_>, wanted: &WriteFile) -> Result<(), Failu
         secret: wanted.secret || held_secret,
         debts: wanted.debts.iter().map(Into::into).collect(),
         validation: words(wanted.validation.as_ref()),
+        adopted: false,
     })?;
     debt::record(root, &wanted.debts)?;
     draft

@@ -5,6 +5,7 @@
 //! before the thing itself is made.
 
 mod account;
+mod adopt;
 mod archive;
 mod command;
 mod directory;
@@ -103,6 +104,7 @@ fn dispatch(task: &mut Task<'_>, act: &Act) -> Result<(), Failure> {
         Act::RunCommand(wanted) => command::run(task, wanted),
         Act::Remove(wanted) => remove::remove(task, wanted),
         Act::Reboot(wanted) => reboot::reboot(task, wanted),
+        Act::Adopt(wanted) => adopt::adopt(task, wanted),
     }
 }
 
@@ -124,6 +126,7 @@ fn describe(act: &Act) -> String {
         Act::PrepareVolume(wanted) => format!("prepare volume {}", wanted.mount_point),
         Act::ExtractArchive(wanted) => format!("unpack {}", wanted.path),
         Act::Reboot(_) => "reboot".to_owned(),
+        Act::Adopt(wanted) => format!("take over {}", wanted.name),
         Act::RunCommand(wanted) => {
             format!(
                 "run {}",

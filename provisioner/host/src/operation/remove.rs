@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use provision_protocol::operation::{ManifestKind, Remove, UnitVerb};
+use provision_protocol::operation::{ManifestKind, Owed, Remove, UnitVerb};
 
 use crate::accounts::Accounts;
 use crate::content;
@@ -43,11 +43,12 @@ pub(crate) fn remove(task: &mut Task<'_>, wanted: &Remove) -> Result<(), Failure
         return Ok(());
     };
     let before = now(task, (kind, name), &entry)?;
+    let stays = kind == Kind::File && entry.existed && before.sha256 == entry.previous_sha256;
     task.manifest.record_removal(task.root, (&entry, before))?;
     // A crash right after the removal must not forget what runs with what is gone.
     let managed = |debt: &&generation::Debt| {
         let unit = task.manifest.get(Kind::Unit, debt.unit());
-        unit.is_some_and(|unit| !unit.applied.value.ends_with(",inactive"))
+        unit.is_some_and(|unit| !stays && !unit.applied.value.ends_with(",inactive"))
     };
     let debts: Vec<_> = entry.debts.iter().filter(managed).collect();
     let debts: Vec<_> = debts
@@ -122,7 +123,9 @@ fn remove_file(task: &Task<'_>, name: &str, entry: &Entry) -> Result<(), Failure
     let now = file::open(&path)
         .and_then(|mut file| content::hash(&mut file))
         .doing(|| format!("read {name}"))?;
-    if entry.existed && now == entry.previous_sha256 {
+    // What held a secret before is not kept, so it stays.
+    let is_kept = !entry.previous_sha256.is_empty();
+    if entry.existed && (now == entry.previous_sha256 || !is_kept) {
         return restore_attributes(task, &path, (name, entry));
     }
     if !entry.written_sha256.contains(&now) {
@@ -244,8 +247,14 @@ fn restore_unit(task: &mut Task<'_>, name: &str, entry: &Entry) -> Result<(), Fa
         if was_active && !is_active {
             act(UnitVerb::Start)?;
         }
+        // What it ran with before it was taken over has been put back.
+        match debt::owed(root, name)? {
+            Owed::Restart if entry.adopted && was_active && is_active => act(UnitVerb::Restart)?,
+            Owed::Reload if entry.adopted && was_active && is_active => act(UnitVerb::Reload)?,
+            _ => {}
+        }
     }
-    debt::settle(root, name, provision_protocol::operation::Owed::Restart)?;
+    debt::settle(root, name, Owed::Restart)?;
     if has_file && !now.needs_daemon_reload {
         return Ok(());
     }

@@ -5,7 +5,7 @@ use std::fs;
 use provision_protocol::fact::{fact_kind, query};
 use provision_protocol::generation::{Ending, KeptFact, KeptQuery};
 use provision_protocol::operation::operation::Kind as Act;
-use provision_protocol::operation::{Debt, ManifestKind, Owed, RunCommand};
+use provision_protocol::operation::{Adopt, Debt, ManifestKind, Owed, RunCommand};
 
 use crate::talk::{Place, Talk, write};
 
@@ -139,4 +139,60 @@ fn a_command_is_remembered_without_its_arguments() {
         (change.name.as_str(), change.resource.as_str()),
         ("login", "command login")
     );
+}
+
+fn adopt(talk: &mut Talk, kind: ManifestKind, name: &str, secret: bool) {
+    talk.done(Act::Adopt(Adopt {
+        kind: kind as i32,
+        name: name.to_owned(),
+        secret,
+        debts: Vec::new(),
+    }));
+}
+
+#[test]
+fn what_is_taken_over_stays_as_it_is_and_is_put_back_later() {
+    let place = Place::new();
+    fs::write(place.at("/etc/config"), "theirs").unwrap();
+    fs::write(place.at("/etc/token"), "their token").unwrap();
+    let mut talk = place.locked();
+    adopt(&mut talk, ManifestKind::File, "/etc/config", false);
+    adopt(&mut talk, ManifestKind::File, "/etc/token", true);
+    adopt(&mut talk, ManifestKind::Directory, "/etc", false);
+    adopt(&mut talk, ManifestKind::File, "/etc/absent", false);
+    adopt(&mut talk, ManifestKind::Directory, "/etc/config", false);
+    adopt(&mut talk, ManifestKind::User, "me", false);
+    adopt(&mut talk, ManifestKind::User, "nobody-here", false);
+    assert_eq!(talk.commit(Ending::Applied), 1);
+    let names = |talk: &mut Talk| -> Vec<String> {
+        let entries = talk.manifest().into_iter();
+        entries
+            .inspect(|entry| assert!(entry.existed && entry.adopted))
+            .map(|entry| entry.name)
+            .collect()
+    };
+    assert_eq!(
+        names(&mut talk),
+        ["/etc/config", "/etc/token", "/etc", "me"]
+    );
+    // A second time there is nothing left to write down.
+    adopt(&mut talk, ManifestKind::File, "/etc/config", false);
+    assert_eq!(talk.commit(Ending::Applied), 0);
+    let theirs = crate::talk::sha256_of(b"theirs");
+    assert_eq!(kept(&mut talk, &theirs).text.as_deref(), Some("theirs"));
+    let token = crate::talk::sha256_of(b"their token");
+    assert!(!kept(&mut talk, &token).exists, "a secret is not kept");
+    put(&mut talk, "/etc/config", "ours");
+    talk.commit(Ending::Applied);
+    for (kind, name) in [
+        (ManifestKind::User, "me"),
+        (ManifestKind::File, "/etc/token"),
+        (ManifestKind::File, "/etc/config"),
+        (ManifestKind::Directory, "/etc"),
+    ] {
+        talk.remove(kind, name);
+    }
+    assert_eq!(fs::read(place.at("/etc/config")).unwrap(), b"theirs");
+    assert_eq!(fs::read(place.at("/etc/token")).unwrap(), b"their token");
+    assert_eq!(names(&mut talk), [""; 0]);
 }

@@ -11,12 +11,14 @@ pub use source::{Artifacts, architecture_of};
 use std::sync::Arc;
 
 use provision_protocol::fact::{Fact, FileFact, FileQuery, FileType, Query, query};
-use provision_protocol::operation::{Debt, ExtractArchive, Guard, WriteFile, operation};
+use provision_protocol::operation::{
+    Adopt, Debt, ExtractArchive, Guard, ManifestKind, WriteFile, operation,
+};
 
 use super::attributes::parse_path;
 use super::change::{Action, Change, Detail, Refusal, Step};
 use super::content::Content;
-use super::{Attributes, HostContext, Kind, Observed, Resource, Spec, fact};
+use super::{Attributes, HostContext, Kind, Observed, Resource, Spec, fact, thing};
 use crate::document::{ByteSize, Entry, Location, Section};
 
 /// The file inside an unpacked archive that holds the archive's hash.
@@ -225,6 +227,16 @@ impl Artifact {
 impl Resource for Artifact {
     fn id(&self) -> &str {
         &self.id
+    }
+
+    fn things(&self) -> Vec<Adopt> {
+        match &self.target {
+            Target::File(path) => vec![Adopt {
+                debts: self.debts.clone(),
+                ..thing(ManifestKind::File, path)
+            }],
+            Target::Directory { .. } => Vec::new(),
+        }
     }
 
     fn queries(&self) -> Vec<Query> {

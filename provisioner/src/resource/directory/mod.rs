@@ -4,11 +4,11 @@
 //! is inside is never touched.
 
 use provision_protocol::fact::{Fact, FileQuery, FileType, Query, query};
-use provision_protocol::operation::{MakeDirectory, operation};
+use provision_protocol::operation::{Adopt, MakeDirectory, ManifestKind, operation};
 
 use super::attributes::parse_path;
 use super::change::{Action, Change, Refusal};
-use super::{Attributes, HostContext, Kind, Observed, Resource, Spec, fact};
+use super::{Attributes, HostContext, Kind, Observed, Resource, Spec, fact, thing};
 use crate::document::Location;
 
 pub(super) const KIND: Kind = Kind {
@@ -50,6 +50,10 @@ struct Directory {
 impl Resource for Directory {
     fn id(&self) -> &str {
         &self.id
+    }
+
+    fn things(&self) -> Vec<Adopt> {
+        vec![thing(ManifestKind::Directory, &self.path)]
     }
 
     fn queries(&self) -> Vec<Query> {

@@ -10,14 +10,16 @@
 use std::sync::Arc;
 
 use provision_protocol::fact::{Fact, FileFact, FileQuery, FileType, Query, query};
-use provision_protocol::operation::{Debt, Guard, Validation, WriteFile, operation};
+use provision_protocol::operation::{
+    Adopt, Debt, Guard, ManifestKind, Validation, WriteFile, operation,
+};
 use serde_json::Value;
 
 use super::attributes::{parse_arguments, parse_path};
 use super::change::{Action, Change, Detail, Refusal, Step, text_diff};
 use super::content::Content;
 use super::since::Since;
-use super::{Attributes, HostContext, Kind, Observed, Resource, Spec, fact};
+use super::{Attributes, HostContext, Kind, Observed, Resource, Spec, fact, thing};
 use crate::document::{Entry, Location, Section};
 
 /// The largest text that is fetched from a host to be compared line by line, in bytes.
@@ -158,6 +160,10 @@ impl Resource for FileResource {
         self.file.content.text()
     }
 
+    fn things(&self) -> Vec<Adopt> {
+        vec![self.file.thing()]
+    }
+
     fn queries(&self) -> Vec<Query> {
         let mut queries = vec![self.file.query()];
         if let Some((since, newer)) = &self.newer {
@@ -212,6 +218,15 @@ impl ManagedFile {
     pub(super) fn rendered_from(&mut self, template: &Entry<String>) {
         let Entry { value, location } = template;
         self.origin = Some(format!("templates/{value} (named at {location})"));
+    }
+
+    /// The file as what others may have put there.
+    pub(super) fn thing(&self) -> Adopt {
+        Adopt {
+            secret: self.secret,
+            debts: self.debts.clone(),
+            ..thing(ManifestKind::File, &self.path)
+        }
     }
 
     pub(super) fn query(&self) -> Query {

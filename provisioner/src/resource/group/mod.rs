@@ -4,11 +4,11 @@
 //! keeps its number.
 
 use provision_protocol::fact::{Fact, Query, query};
-use provision_protocol::operation::{MakeGroup, operation};
+use provision_protocol::operation::{Adopt, MakeGroup, ManifestKind, operation};
 
 use super::change::{Action, Change, Detail, Refusal};
 use super::user::parse_account_name;
-use super::{HostContext, Kind, Observed, Resource, Spec, fact};
+use super::{HostContext, Kind, Observed, Resource, Spec, fact, thing};
 use crate::document::Location;
 
 pub(super) const KIND: Kind = Kind {
@@ -50,6 +50,10 @@ struct Group {
 impl Resource for Group {
     fn id(&self) -> &str {
         &self.id
+    }
+
+    fn things(&self) -> Vec<Adopt> {
+        vec![thing(ManifestKind::Group, &self.name)]
     }
 
     fn queries(&self) -> Vec<Query> {

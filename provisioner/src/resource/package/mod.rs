@@ -4,10 +4,10 @@
 //! what the operator holds is left as it is; nothing is upgraded unless a version is given.
 
 use provision_protocol::fact::{Fact, Query, query};
-use provision_protocol::operation::{InstallPackages, operation};
+use provision_protocol::operation::{Adopt, InstallPackages, ManifestKind, operation};
 
 use super::change::{Action, Change, Detail, Refusal};
-use super::{HostContext, Kind, Observed, Resource, Spec, fact};
+use super::{HostContext, Kind, Observed, Resource, Spec, fact, thing};
 use crate::document::{Location, Section};
 
 /// How long apt's locks are waited for when the playbook does not say, in seconds.
@@ -77,6 +77,13 @@ struct Package {
 impl Resource for Package {
     fn id(&self) -> &str {
         &self.id
+    }
+
+    fn things(&self) -> Vec<Adopt> {
+        let names = self.spec.names.iter();
+        names
+            .map(|name| thing(ManifestKind::Package, name))
+            .collect()
     }
 
     fn queries(&self) -> Vec<Query> {

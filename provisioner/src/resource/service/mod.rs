@@ -6,11 +6,13 @@
 //! changed, or when an earlier run still owes it a restart.
 
 use provision_protocol::fact::{Fact, Query, UnitFact, query};
-use provision_protocol::operation::{Debt, Owed, UnitAction, UnitVerb, Validation, operation};
+use provision_protocol::operation::{
+    Adopt, Debt, ManifestKind, Owed, UnitAction, UnitVerb, Validation, operation,
+};
 
 use super::change::{Action, Change, Detail, Refusal};
 use super::file::ManagedFile;
-use super::{Attributes, HostContext, Kind, Observed, Resource, Spec, fact};
+use super::{Attributes, HostContext, Kind, Observed, Resource, Spec, fact, thing};
 use crate::document::{Entry, Location, Section};
 
 /// Where the operator's units live.
@@ -172,6 +174,12 @@ struct Service {
 impl Resource for Service {
     fn id(&self) -> &str {
         &self.id
+    }
+
+    fn things(&self) -> Vec<Adopt> {
+        let file = self.file.iter().map(ManagedFile::thing);
+        file.chain([thing(ManifestKind::Unit, &self.unit)])
+            .collect()
     }
 
     fn queries(&self) -> Vec<Query> {

@@ -4,11 +4,11 @@
 //! `/etc/sysctl.d`. Invariant: a key that the kernel does not know is refused.
 
 use provision_protocol::fact::{Fact, Query, query};
-use provision_protocol::operation::{SetSysctl, operation};
+use provision_protocol::operation::{Adopt, ManifestKind, SetSysctl, operation};
 
 use super::change::{Action, Change, Detail, Refusal, Step};
 use super::file::ManagedFile;
-use super::{Attributes, HostContext, Kind, Observed, Resource, Spec, fact};
+use super::{Attributes, HostContext, Kind, Observed, Resource, Spec, fact, thing};
 use crate::document::{Location, Section};
 
 pub(super) const KIND: Kind = Kind {
@@ -95,6 +95,10 @@ struct Sysctl {
 impl Resource for Sysctl {
     fn id(&self) -> &str {
         &self.id
+    }
+
+    fn things(&self) -> Vec<Adopt> {
+        vec![thing(ManifestKind::Sysctl, &self.key), self.file.thing()]
     }
 
     fn queries(&self) -> Vec<Query> {

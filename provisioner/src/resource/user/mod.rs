@@ -4,10 +4,10 @@
 //! Invariant: memberships are added, never taken away; an account that is there keeps its number.
 
 use provision_protocol::fact::{Fact, Query, query};
-use provision_protocol::operation::{MakeUser, operation};
+use provision_protocol::operation::{Adopt, MakeUser, ManifestKind, operation};
 
 use super::change::{Action, Change, Detail, Refusal};
-use super::{HostContext, Kind, Observed, Resource, Spec, fact};
+use super::{HostContext, Kind, Observed, Resource, Spec, fact, thing};
 use crate::document::{Location, Section};
 
 /// The longest name that `useradd` takes.
@@ -106,6 +106,10 @@ impl User {
 impl Resource for User {
     fn id(&self) -> &str {
         &self.id
+    }
+
+    fn things(&self) -> Vec<Adopt> {
+        vec![thing(ManifestKind::User, &self.spec.name)]
     }
 
     fn queries(&self) -> Vec<Query> {
