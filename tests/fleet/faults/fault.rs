@@ -61,7 +61,10 @@ impl Fault {
 
     /// The conversation with the host breaks off.
     pub(super) const fn ends_the_conversation(self) -> bool {
-        matches!(self, Self::NetworkCut | Self::SshdStopped | Self::PowerCut)
+        matches!(
+            self,
+            Self::ControllerKilled | Self::NetworkCut | Self::SshdStopped | Self::PowerCut
+        )
     }
 
     /// Lets it happen.
