@@ -6,6 +6,7 @@
 //!
 //! [`examine`]: crate::validate::examine
 
+use crate::pass::HEADED_LEVELS;
 use crate::schema::{ANY_VALUE, KEY_VALUE, Kind, Message, Step};
 use crate::validate::{Summary, scatters};
 use crate::wire::{Fields, MAX_DEPTH, Value, read_varint};
@@ -13,8 +14,44 @@ use crate::wire::{Fields, MAX_DEPTH, Value, read_varint};
 /// Checks `bytes` against `message` at every level, and counts.
 pub(crate) fn sweep(bytes: &[u8], message: &'static Message) -> Option<Summary> {
     let mut summary = Summary::default();
-    visit(bytes, message, 0, &mut summary)?;
+    branch(bytes, message, 0, &mut summary)?;
     Some(summary)
+}
+
+/// The messages above the items, where it counts what stands first; what is below need not know.
+fn branch(
+    bytes: &[u8],
+    message: &'static Message,
+    depth: usize,
+    summary: &mut Summary,
+) -> Option<()> {
+    let mut rest = bytes;
+    while let [tag, after @ ..] = rest {
+        rest = match message.plan.steps[usize::from(*tag)] {
+            Step::Message => {
+                let (body, next) = prefixed(after)?;
+                let number = u32::from(*tag >> 3);
+                let is_first = rest.len() == bytes.len();
+                summary.scattered |= scatters(message, depth, number, is_first);
+                let inner = message.plan.inner[number as usize]?;
+                match inner.holds_items && depth < HEADED_LEVELS {
+                    true => branch(body, inner, depth + 1, summary)?,
+                    false => visit(body, inner, depth + 1, summary)?,
+                }
+                next
+            }
+            _ => {
+                let read = Fields::of(rest).next()?.ok()?;
+                // A message behind a long tag is rare enough to be read twice.
+                if let Some(Kind::Message(_)) = message.field(read.number).map(|field| field.kind) {
+                    return None;
+                }
+                visit(read.raw, message, depth, summary)?;
+                rest.get(read.raw.len()..)?
+            }
+        };
+    }
+    Some(())
 }
 
 fn visit(
@@ -27,7 +64,6 @@ fn visit(
         return None;
     }
     summary.items += usize::from(message.item);
-    let whole = rest.len();
     while let [tag, after @ ..] = rest {
         rest = match message.plan.steps[usize::from(*tag)] {
             Step::KeyValue => {
@@ -53,10 +89,7 @@ fn visit(
             Step::SpanId => skip_id(after, 8)?,
             Step::Message => {
                 let (body, next) = prefixed(after)?;
-                let number = *tag >> 3;
-                let is_first = rest.len() == whole;
-                summary.scattered |= scatters(message, depth, number.into(), is_first);
-                let inner = message.plan.inner[usize::from(number)]?;
+                let inner = message.plan.inner[usize::from(*tag >> 3)]?;
                 visit(body, inner, depth + 1, summary)?;
                 next
             }
@@ -66,7 +99,7 @@ fn visit(
                 let (list, next) = prefixed(after)?;
                 list.len().is_multiple_of(8).then_some(next)?
             }
-            Step::Rare => rare(rest, rest.len() == whole, message, depth, summary)?,
+            Step::Rare => rare(rest, message, depth, summary)?,
         };
     }
     Some(())
@@ -113,7 +146,6 @@ fn key_value(pair: &[u8], depth: usize, summary: &mut Summary) -> Option<()> {
 #[inline(never)]
 fn wide<'a>(
     rest: &'a [u8],
-    is_first: bool,
     message: &'static Message,
     depth: usize,
     summary: &mut Summary,
@@ -124,10 +156,7 @@ fn wide<'a>(
         return Some(next);
     };
     match (field.kind, read.value) {
-        (Kind::Message(inner), Value::Bytes(body)) => {
-            summary.scattered |= scatters(message, depth, read.number, is_first);
-            visit(body, inner, depth + 1, summary)?;
-        }
+        (Kind::Message(inner), Value::Bytes(body)) => visit(body, inner, depth + 1, summary)?,
         (Kind::String, Value::Bytes(text)) => check_text(text, summary),
         (Kind::Fixed32, Value::Fixed32(_)) | (Kind::Fixed64, Value::Fixed64(_)) => {}
         // Whatever else it is, it is rare enough to be read twice.
@@ -139,7 +168,6 @@ fn wide<'a>(
 #[inline]
 fn rare<'a>(
     rest: &'a [u8],
-    is_first: bool,
     message: &'static Message,
     depth: usize,
     summary: &mut Summary,
@@ -149,7 +177,7 @@ fn rare<'a>(
         [0x85, 0x01, after @ ..] if matches!(message.field(16)?.kind, Kind::Fixed32) => {
             after.get(4..)
         }
-        _ => wide(rest, is_first, message, depth, summary),
+        _ => wide(rest, message, depth, summary),
     }
 }
 

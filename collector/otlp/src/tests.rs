@@ -420,16 +420,19 @@ fn a_resource_that_is_repeated_or_comes_last_is_edited_once() {
     let resource = [10, 5, 10, 3, 10, 1, b'a'];
     let scopes = [18, 2, 18, 0];
     let entry = [&resource[..], &scopes, &resource].concat();
-    let request = [&[10, entry.len() as u8][..], &entry].concat();
-    let edited = scribbled(Request::parse(Signal::Logs, request.into()).unwrap());
-    let text = json(&edited);
-    assert_eq!(edited.items(), 1);
-    assert!(
-        text.starts_with(
-            r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"a"},{"key":"a"},{"key":"env""#
-        ),
-        "{text}"
-    );
+    // The second tag is the first in two bytes.
+    for tag in [&[10][..], &[0x8a, 0]] {
+        let request = [tag, &[entry.len() as u8], &entry].concat();
+        let edited = scribbled(Request::parse(Signal::Logs, request.into()).unwrap());
+        let text = json(&edited);
+        assert_eq!(edited.items(), 1);
+        assert!(
+            text.starts_with(
+                r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"a"},{"key":"a"},{"key":"env""#
+            ),
+            "{text}"
+        );
+    }
 }
 
 #[test]
