@@ -48,9 +48,10 @@ const HOSTS_WITHIN_DEFAULT_LIMIT: usize = 24;
 /// Moves itself into the control groups before `--`, then becomes the command after it.
 const ENTER: &str = r#"while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@""#;
 
-/// Runs the command behind the port and the bridge, and again for as long as its exit code says that
-/// the host wants to reboot. A port is a new one then, and is put into the bridge when it appears.
-const SUPERVISE: &str = r#"port=$1 bridge=$2; shift 2; "$@"; while [ $? = 133 ]; do (tries=0; until ip link set "$port" master "$bridge" up || [ $((tries += 1)) = 300 ]; do sleep 0.1; done) 2>/dev/null & "$@"; done"#;
+/// Runs the command behind the namespace, the port and the bridge, and again for as long as its exit
+/// code says that the host wants to reboot. A port is a new one then, and is put into the bridge when
+/// it appears. It stands outside of the host's control groups, which are the host's alone.
+const SUPERVISE: &str = r#"net=$1 port=$2 bridge=$3; shift 3; "$@"; while [ $? = 133 ]; do (tries=0; until nsenter "$net" ip link set "$port" master "$bridge" up || [ $((tries += 1)) = 300 ]; do sleep 0.1; done) 2>/dev/null & "$@"; done"#;
 
 /// Starts these hosts and waits until each answers, unless its network is cut.
 pub(super) fn start(
@@ -281,7 +282,9 @@ fn spawn(lab: &LabDirectory, record: &Record, host: &LabHost) -> Result<(), LabE
     let root = lab.root(&host.name);
     // The supervisor must outlive this process, its terminal and its session.
     let mut command = program("setsid");
-    command.arg("--fork");
+    let net = format!("--net={}", lab.namespace_path().display());
+    command.args(["--fork", "sh", "-c", SUPERVISE, "sh"]);
+    command.args([&net, &network::port_name(host), network::BRIDGE]);
     if Path::new("/run/systemd/system").exists() {
         let unit = format!("--unit=provision-lab-{}-{}", lab.name, host.name);
         command.args([
@@ -301,9 +304,7 @@ fn spawn(lab: &LabDirectory, record: &Record, host: &LabHost) -> Result<(), LabE
     }
     command
         .arg("nsenter")
-        .arg(format!("--net={}", lab.namespace_path().display()))
-        .args(["sh", "-c", SUPERVISE, "sh"])
-        .args([&network::port_name(host), network::BRIDGE])
+        .arg(&net)
         .args([
             "systemd-nspawn",
             "--quiet",
