@@ -25,6 +25,8 @@ AGENT_BYTES = 20 * 1024 * 1024
 FLOOR_STATS = 60
 DELAY_SECONDS = 0.05
 DELAY_PORT = 2222
+MANY_HOSTS = 1000
+MANY_RESOURCES = 100
 TOOLS = ("provision", "provision (kept)", "pyinfra", "Ansible with Mitogen", "Ansible")
 # What is left after it: a host as it was made, with Python for Ansible.
 CLEAN = """
@@ -286,6 +288,85 @@ class Bench:
         shutil.copy(HERE / "playbooks/bench.toml", self.folder / "playbooks/bench.toml")
         return found
 
+    def many(self) -> dict[str, object]:
+        """A plan for 1,000 hosts with 100 resources each, which answer as one of these hosts does.
+
+        The answers are recorded from its helper; the helpers of the many only repeat them.
+        """
+        self.everywhere(CLEAN)
+        self.change(15)
+        self.write_inventory('keep_connection = "0s"')
+        playbook = (HERE / "playbooks/bench.toml").read_text()
+        for at in range(MANY_RESOURCES - playbook.count("[[play.resource]]")):
+            playbook += (
+                f'\n[[play.resource]]\nfile = {{ path = "/etc/agent/conf.d/more-{at}.conf",'
+                ' template = "bench/input.conf.tera" }\n'
+            )
+        (self.folder / "playbooks/bench.toml").write_text(playbook)
+        words, environment = self.command("provision")
+        run(words, environment)
+        programs = self.folder / "programs"
+        programs.mkdir()
+        shutil.copy(self.options.provision, programs / "provision")
+        shutil.copy(self.options.recorded_host, programs / "provision-host")
+        found = {}
+        for figure, interval in (("nothing", 15), ("changed", 30)):
+            self.change(interval)
+            recording = self.folder / f"recording-{figure}"
+            self.record(recording, programs)
+            self.write_local(MANY_HOSTS)
+            figures = [self.plan(recording, programs) for _ in range(self.options.repetitions)]
+            codes = {code for code, _, _ in figures}
+            assert codes == {0 if figure == "nothing" else 2}, codes
+            found[figure] = {
+                "seconds": statistics.median(seconds for _, seconds, _ in figures),
+                "peak_mib": statistics.median(mib for _, _, mib in figures),
+            }
+        shutil.copy(HERE / "playbooks/bench.toml", self.folder / "playbooks/bench.toml")
+        self.everywhere(CLEAN)
+        return found
+
+    def write_local(self, count: int) -> None:
+        """Hosts whose helper runs here, without SSH."""
+        lines = [f'many-{at:04} = {{ address = "10.78.1.1", local = true }}' for at in range(count)]
+        (self.folder / "inventories/bench.toml").write_text(
+            'provider = "on-prem"\n[groups.nodes.hosts]\n' + "\n".join(lines) + "\n"
+        )
+
+    def record(self, recording: pathlib.Path, programs: pathlib.Path) -> None:
+        """Puts what a plan is answered by the helper of a host into a folder."""
+        recording.mkdir()
+        helper = "/var/lib/provision/helper/provision-host-*"
+
+        def ask(requests: list[bytes]) -> bytes:
+            words = ["ssh", "-F", str(self.folder / "ssh_config"), self.names[0], helper]
+            done = subprocess.run(
+                self.inside(words), env=self.environment, input=b"".join(requests),
+                capture_output=True, check=True,
+            )
+            return done.stdout
+
+        known = ask([])
+        (recording / "hello").write_bytes(known)
+        requests = []
+        self.write_local(1)
+        while self.plan(recording, programs)[0] == 1:
+            requests.append((recording / f"request-{len(requests)}").read_bytes())
+            answers = ask(requests)
+            (recording / f"answer-{len(requests) - 1}").write_bytes(answers[len(known):])
+            known = answers
+
+    def plan(self, recording: pathlib.Path, programs: pathlib.Path) -> tuple[int, float, float]:
+        """The exit code, the seconds and the most memory of one plan, in MiB."""
+        words = [str(programs / "provision"), "plan", "--env", "bench", "--project", str(self.folder)]
+        environment = dict(self.environment, RECORDED_HOST=str(recording))
+        begun = time.monotonic()
+        with open(self.folder / "plan.log", "w") as log:
+            child = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
+            _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        return child.returncode, time.monotonic() - begun, usage.ru_maxrss / 1024
+
 
 def run(words, environment, text=None) -> subprocess.CompletedProcess:
     done = subprocess.run(
@@ -307,12 +388,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--provision", required=True, help="the program that is measured")
     parser.add_argument("--python", required=True, help="the Python of the pinned environment")
+    parser.add_argument("--recorded-host", required=True, help="the example of provision-protocol")
     parser.add_argument("--results", required=True, type=pathlib.Path)
     parser.add_argument("--hosts", type=int, action="append", help="how many; several are rows")
     parser.add_argument("--quick", action="store_true", help="once each instead of five times")
     parser.add_argument("--tools", default=",".join(TOOLS))
     options = parser.parse_args()
-    repetitions = 1 if options.quick else 5
+    repetitions = options.repetitions = 1 if options.quick else 5
     results = {}
     if options.results.exists():
         results = json.loads(options.results.read_text())
@@ -336,6 +418,8 @@ def main() -> None:
             if hosts == 1:
                 results["round_trips"] = bench.round_trips()
                 print(results["round_trips"], flush=True)
+                results["many"] = bench.many()
+                print(results["many"], flush=True)
         finally:
             bench.down()
         options.results.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")

@@ -114,6 +114,16 @@ def main() -> None:
                 f"| {name.replace(' ', ', ')} | {found['connections']} | {found['round_trips']} "
                 f"| {found['seconds']:.2f} |\n"
             )
+    many = results.get("many")
+    if many:
+        text += (
+            "\n### 1,000 hosts with 100 resources each\n\n`provision plan`, with the answers of one "
+            "host recorded and given by a helper for each of the\n1,000 (`recorded_host`, an example of "
+            "`provision-protocol`): everything but SSH.\n\n"
+            "| | seconds | peak memory |\n|---|---:|---:|\n"
+        )
+        for key, found in many.items():
+            text += f"| {FIGURES[key]} | {found['seconds']:.2f} | {found['peak_mib']:.0f} MiB |\n"
     (documents / "benchmarks-provision.md").write_text(text)
     (documents / "benchmarks-provision.svg").write_text(plot(rows))
 

@@ -61,7 +61,7 @@ fn sends_go_on_while_a_gateway_is_stopped(lab: &Lab) {
     let file = folder.path().join("expected.json");
     let mut command = telemetry::client(lab, "grpc", "one-stopped", amount, &file);
     // About eight seconds of sending, with the stop in its first half.
-    command.env("FLEET_PACE", "0.2");
+    command.env("FLEET_RATE", "2500");
     let client = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -44,7 +44,7 @@ fn the_address_moves_when_its_balancer_loses_power(_: &Lab) {
     let before = telemetry::accepted_spans_of(&lab, &["collector-1"]);
     let client = telemetry::client(&lab, "grpc", "floating", amount, &file)
         .env("FLEET_HOST", ADDRESS)
-        .env("FLEET_PACE", "1.5")
+        .env("FLEET_RATE", "333")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -88,7 +88,7 @@ fn a_stopped_gateway_loses_nothing(lab: &Lab) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("expected.json");
     let mut command = telemetry::client(lab, "grpc", "nginx-stop", amount, &file);
-    command.env("FLEET_PACE", "0.4");
+    command.env("FLEET_RATE", "1250");
     let before = telemetry::accepted_spans(lab).iter().sum::<u64>();
     let client = command
         .stdout(Stdio::piped())

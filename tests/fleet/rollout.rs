@@ -47,7 +47,9 @@ fn a_rolling_change_with_drain_loses_and_refuses_nothing(lab: &Lab) {
     let file = folder.path().join("expected.json");
     let enough = folder.path().join("enough");
     let mut command = telemetry::client(lab, "grpc", "rolling", amount, &file);
-    command.env("FLEET_PACE", "0.2").env("FLEET_UNTIL", &enough);
+    command
+        .env("FLEET_RATE", "2500")
+        .env("FLEET_UNTIL", &enough);
     let refused_before = refused(lab);
     let accepted = || telemetry::accepted_spans(lab).iter().sum::<u64>();
     let accepted_before = accepted();
@@ -229,7 +231,7 @@ fn watch_states(lab: &Lab, run: impl FnOnce() -> Output) -> (Output, BTreeSet<(S
 }
 
 /// How many responses HAProxy has made an error, over both ports.
-fn refused(lab: &Lab) -> Vec<String> {
+pub(crate) fn refused(lab: &Lab) -> Vec<String> {
     let table = lab.ssh("lb-1", &telemetry::fetch("127.0.0.1", 8404, "/stats;csv"));
     let mut lines = table
         .lines()

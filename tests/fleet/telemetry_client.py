@@ -2,7 +2,7 @@
 
 Usage: telemetry_client.py grpc|http HOST RUN SPANS LOGS POINTS EXPECTED_FILE
 
-With FLEET_PACE, a number of seconds, it rests that long after every 500 spans and log records.
+With FLEET_RATE it makes no more than so many spans, and then log records, in a second.
 With FLEET_UNTIL, a path, it sends SPANS spans and then more of them until something is there.
 With FLEET_HOST it sends there. With FLEET_TLS, a folder with ca.pem, cert.pem and key.pem, it speaks
 TLS and shows that certificate.
@@ -58,14 +58,20 @@ else:
         }
 
 
-PACE = float(os.environ.get("FLEET_PACE", "0"))
+RATE = float(os.environ.get("FLEET_RATE", "inf"))
 UNTIL = os.environ.get("FLEET_UNTIL")
 
 
-def rest(number):
-    """Spreads what is sent over time."""
-    if PACE and number % 500 == 499:
-        time.sleep(PACE)
+def paced(wanted):
+    """Counts up while `wanted`, no faster than RATE: late ones follow at once."""
+    begun = time.monotonic()
+    for number in itertools.count():
+        if not wanted(number):
+            break
+        early = begun + number / RATE - time.monotonic()
+        if early > 0.01:
+            time.sleep(early)
+        yield number
 
 
 expected = {"spans": {}, "logs": {}, "points": {}}
@@ -126,19 +132,20 @@ started = time.time()
 tracers = TracerProvider(resource=resource)
 tracers.add_span_processor(BatchSpanProcessor(SpanExporter(**options("traces")), max_queue_size=QUEUE))
 tracer = tracers.get_tracer("fleet")
-for number in itertools.count():
-    if number >= spans and (not UNTIL or os.path.exists(UNTIL)):
-        break
+made = 0
+for number in paced(lambda number: number < spans or (UNTIL and not os.path.exists(UNTIL))):
+    made = number + 1
     attributes = {"number": number, "share": number / 7, "even": number % 2 == 0, "text": f"Grüße {number}"}
     with tracer.start_as_current_span(f"{run}-{number}", attributes=attributes):
         pass
-    rest(number)
+took = time.time() - started
 assert tracers.force_flush(120_000)
+assert len(expected["spans"]) == made, "the SDK dropped spans"
 
 loggers = LoggerProvider(resource=resource)
 loggers.add_log_record_processor(BatchLogRecordProcessor(LogExporter(**options("logs")), max_queue_size=QUEUE))
 logger = loggers.get_logger("fleet")
-for number in range(logs):
+for number in paced(lambda number: number < logs):
     logger.emit(
         LogRecord(
             timestamp=time.time_ns(),
@@ -148,7 +155,6 @@ for number in range(logs):
             attributes={"number": number},
         )
     )
-    rest(number)
 assert loggers.force_flush(120_000)
 
 exporter = MetricExporter(preferred_temporality={Counter: AggregationTemporality.DELTA}, **options("metrics"))
@@ -160,7 +166,10 @@ assert meters.force_flush(120_000)
 
 with open(expected_file, "w", encoding="utf-8") as file:
     json.dump(expected, file)
-print(f"{protocol}: {len(expected['spans'])} spans, {logs} log records and {points} points in {time.time() - started:.1f} s")
+print(
+    f"{protocol}: {made} spans ({made / took:.0f}/s), {logs} log records and {points} points "
+    f"in {time.time() - started:.1f} s"
+)
 if failures:
     print("gave up:", failures)
 sys.stdout.flush()

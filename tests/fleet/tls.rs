@@ -1,25 +1,36 @@
-//! Mutual TLS by one word: who shows no certificate is refused, and certificates and their
-//! authority are replaced while programs send.
+//! Mutual TLS by one word: who shows no certificate is refused. While programs send, gateways are
+//! upgraded and brought back, and certificates and their authority are replaced.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use fleet_tests::{Lab, Output};
+use fleet_tests::{Lab, Output, Project};
 
-use crate::Test;
 use crate::telemetry::{self, Amount};
+use crate::{Test, rollout};
 
 pub(crate) const TESTS: &[Test] = &[Test {
-    name: "tls::certificates_are_demanded_and_replaced_while_programs_send",
+    name: "tls::an_upgrade_a_rollback_and_new_certificates_lose_and_refuse_nothing",
     needs: telemetry::NEEDS,
-    run: certificates_are_demanded_and_replaced_while_programs_send,
+    run: an_upgrade_a_rollback_and_new_certificates_lose_and_refuse_nothing,
 }];
 
 const ENVIRONMENT: &str = "environments/development.toml";
+const TEMPLATE: &str = "templates/collector/gateway.yaml.tera";
 
-fn certificates_are_demanded_and_replaced_while_programs_send(lab: &Lab) {
+/// How many spans programs make in a second.
+const RATE: &str = "5000";
+
+/// The least that a program sends.
+const AMOUNT: Amount = Amount {
+    spans: 1_000,
+    logs: 1_000,
+    points: 100,
+};
+
+fn an_upgrade_a_rollback_and_new_certificates_lose_and_refuse_nothing(lab: &Lab) {
     let word = lab.project().edit(
         ENVIRONMENT,
         "playbook = \"site\"",
@@ -40,22 +51,13 @@ fn certificates_are_demanded_and_replaced_while_programs_send(lab: &Lab) {
     }
     let old = platform.certificate("old");
     for protocol in ["grpc", "http"] {
-        let amount = Amount {
-            spans: 1_000,
-            logs: 100,
-            points: 10,
-        };
-        platform.start(&old, protocol, amount, "0").ends_well(lab);
+        let run = format!("tls-{protocol}");
+        platform.start(&old, protocol, &run).ends_well(lab);
     }
     only_certificates_are_let_in(lab, &old);
 
-    let amount = Amount {
-        spans: 10_000,
-        logs: 10_000,
-        points: 100,
-    };
-    let sending = platform.start(&old, "grpc", amount, "2");
-    assert!(!sending.is_through(), "the client was through before");
+    let sending = platform.start(&old, "grpc", "tls-upgrade");
+    upgrade_and_roll_back(&platform);
     let _ = platform.rotate(&[]).success();
     let stopped = platform.rotate(&["--authority", "--settle", "11s"]);
     let _ = stopped
@@ -66,8 +68,7 @@ fn certificates_are_demanded_and_replaced_while_programs_send(lab: &Lab) {
     let client = ["tls", "issue", "--env", "development", "--client", "shop"];
     let _ = platform.run(&client).success();
     let new = platform.certificate("new");
-    let sending = platform.start(&new, "http", amount, "2");
-    assert!(!sending.is_through(), "the client was through before");
+    let sending = platform.start(&new, "http", "tls-authority");
     let _ = platform
         .rotate(&["--authority", "--settle", "11s"])
         .success();
@@ -89,6 +90,58 @@ fn certificates_are_demanded_and_replaced_while_programs_send(lab: &Lab) {
     };
     let expected = telemetry::send(lab, "grpc", "without-tls", amount);
     telemetry::verify(lab, "without-tls", amount, &expected);
+}
+
+/// Another program and another configuration on all gateways, and back.
+fn upgrade_and_roll_back(platform: &Platform<'_>) {
+    let (lab, project) = (platform.lab, platform.lab.project());
+    let mut program = fs::read(Project::programs().join("collector")).expect("the collector");
+    // What follows its sections changes nothing in how an ELF file runs.
+    program.extend_from_slice(b"another build");
+    let path = project.path("collector-next");
+    fs::write(&path, program).expect("a program");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&path, mode).expect("a program");
+    let artifact = format!("path = {:?}", path.to_str().expect("a path"));
+    let edits = [
+        project.edit(ENVIRONMENT, "program = \"collector\"", &artifact),
+        project.edit(
+            TEMPLATE,
+            "max_recv_msg_size_mib: 4",
+            "max_recv_msg_size_mib: 5",
+        ),
+    ];
+    let (before, refused) = (what_runs(lab), rollout::refused(lab));
+    let apply = [
+        "apply",
+        "--env",
+        "development",
+        "--limit",
+        "gateways",
+        "--yes",
+    ];
+    let _ = platform.run(&apply).success();
+    let upgraded = what_runs(lab);
+    for (before, upgraded) in before.iter().zip(&upgraded) {
+        let same: Vec<_> = before
+            .iter()
+            .filter(|line| upgraded.contains(line))
+            .collect();
+        assert!(same.is_empty(), "as before the upgrade: {same:?}");
+    }
+    let back = ["rollback", "--env", "development", "--yes"];
+    let _ = platform.run(&back).success();
+    assert_eq!(what_runs(lab), before);
+    assert_eq!(rollout::refused(lab), refused, "what the balancer refused");
+    drop(edits);
+}
+
+/// The program that runs on each gateway, and its configuration, as checksums.
+fn what_runs(lab: &Lab) -> Vec<Vec<String>> {
+    let sums = "sha256sum /proc/$(systemctl show -P MainPID otel-collector)/exe \
+                /etc/otel-collector/config.yaml | cut -d ' ' -f 1";
+    let of = |host| lab.ssh(host, sums).lines().map(str::to_owned).collect();
+    ["collector-1", "collector-2"].map(of).to_vec()
 }
 
 fn only_certificates_are_let_in(lab: &Lab, certificate: &Path) {
@@ -128,7 +181,6 @@ struct Platform<'a> {
 struct Sending {
     child: Child,
     run: String,
-    amount: Amount,
     folder: tempfile::TempDir,
 }
 
@@ -170,18 +222,18 @@ impl<'a> Platform<'a> {
         folder.to_owned()
     }
 
-    fn start(&self, certificate: &Path, protocol: &str, amount: Amount, pace: &str) -> Sending {
+    fn start(&self, certificate: &Path, protocol: &str, run: &str) -> Sending {
         let before = telemetry::accepted_spans(self.lab).iter().sum::<u64>();
         let folder = tempfile::tempdir().expect("a folder");
-        let run = format!("tls-{protocol}-{}", amount.spans);
         let file = folder.path().join("expected.json");
-        let mut command = telemetry::client(self.lab, protocol, &run, amount, &file);
+        let mut command = telemetry::client(self.lab, protocol, run, AMOUNT, &file);
         let child = command
             .env("FLEET_TLS", certificate)
             // Python's requests would trust these in the place of what the SDK is told.
             .env_remove("REQUESTS_CA_BUNDLE")
             .env_remove("CURL_CA_BUNDLE")
-            .env("FLEET_PACE", pace)
+            .env("FLEET_RATE", RATE)
+            .env("FLEET_UNTIL", folder.path().join("enough"))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -194,27 +246,26 @@ impl<'a> Platform<'a> {
         }
         Sending {
             child,
-            run,
-            amount,
+            run: run.to_owned(),
             folder,
         }
     }
 }
 
 impl Sending {
-    fn is_through(&self) -> bool {
-        self.folder.path().join("expected.json").exists()
-    }
-
     fn ends_well(self, lab: &Lab) {
+        fs::write(self.folder.path().join("enough"), "").expect("a file");
         let output = self.child.wait_with_output().expect("an end");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         println!("{}", said.trim());
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}\n{errors}");
         let expected = fs::read_to_string(self.folder.path().join("expected.json"));
-        let expected = serde_json::from_str(&expected.expect("a file")).expect("JSON");
-        telemetry::verify(lab, &self.run, self.amount, &expected);
+        let expected: serde_json::Value =
+            serde_json::from_str(&expected.expect("a file")).expect("JSON");
+        let spans = expected["spans"].as_object().expect("an object").len();
+        let amount = Amount { spans, ..AMOUNT };
+        telemetry::verify(lab, &self.run, amount, &expected);
     }
 }
 
