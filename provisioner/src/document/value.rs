@@ -94,6 +94,12 @@ const NAME_LIMIT: usize = 63;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
 
+impl std::borrow::Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl Name {
     /// A name that this program itself gives.
     pub(crate) fn of_ours(text: &'static str) -> Self {

@@ -17,7 +17,7 @@ pub use tier::{Role, Tier, parse_tiers};
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::document::{Diagnostics, Name, suggestion};
 use crate::error::{Error, Result};
@@ -39,6 +39,8 @@ pub struct Fleet {
     pub providers: BTreeMap<Name, Provider>,
     /// The environment's certificates, where `provision tls` made some.
     pub certificates: Certificates,
+    /// Where each host stands in `hosts`.
+    positions: BTreeMap<Name, usize>,
 }
 
 /// One host with its variables.
@@ -100,6 +102,7 @@ impl Fleet {
             groups: BTreeMap::new(),
             providers: BTreeMap::new(),
             certificates: Certificates::default(),
+            positions: BTreeMap::new(),
         };
         let mut inventories = inventories;
         for inventory in &mut inventories {
@@ -115,15 +118,13 @@ impl Fleet {
     /// A host by name.
     #[must_use]
     pub fn host(&self, name: &str) -> Option<&FleetHost> {
-        self.hosts
-            .iter()
-            .find(|host| host.host.name.as_str() == name)
+        let position = self.positions.get(name)?;
+        self.hosts.get(*position)
     }
 
     /// The hosts of a group, in order.
     pub fn group_hosts<'a>(&'a self, group: &str) -> impl Iterator<Item = &'a FleetHost> + use<'a> {
-        let names = self.groups.iter().find(|(name, _)| name.as_str() == group);
-        let names = names.map_or(&[][..], |(_, names)| names.as_slice());
+        let names = self.groups.get(group).map_or(&[][..], Vec::as_slice);
         names.iter().filter_map(|name| self.host(name.as_str()))
     }
 
@@ -181,8 +182,8 @@ impl Fleet {
 
     /// The part of a template's context that is equal for all hosts.
     #[must_use]
-    pub fn shared_context(&self) -> Value {
-        let groups: serde_json::Map<String, Value> = self
+    pub fn shared_context(&self) -> Map<String, Value> {
+        let groups: Map<String, Value> = self
             .groups
             .keys()
             .map(|name| {
@@ -196,12 +197,17 @@ impl Fleet {
         let mut tls = json!(self.certificates);
         let mode = self.environment.tls.as_ref();
         tls["mode"] = json!(mode.map_or(TlsMode::Off, |mode| mode.value).word());
-        json!({
-            "environment": self.environment.name.as_str(),
-            "tier": { "name": self.tier.name.as_str(), "events_per_second": self.tier.events_per_second },
-            "groups": groups,
-            "tls": tls,
-        })
+        let (name, events) = (self.tier.name.as_str(), self.tier.events_per_second);
+        let variables = [
+            ("environment", json!(self.environment.name.as_str())),
+            ("tier", json!({ "name": name, "events_per_second": events })),
+            ("groups", Value::Object(groups)),
+            ("tls", tls),
+        ];
+        variables
+            .map(|(name, value)| (name.to_owned(), value))
+            .into_iter()
+            .collect()
     }
 
     fn add_inventory(
@@ -220,7 +226,7 @@ impl Fleet {
                 let Some(host) = inventory.hosts.get(name) else {
                     continue;
                 };
-                if let Some(known) = self.hosts.iter().find(|known| known.host.name == *name) {
+                if let Some(known) = self.host(name.as_str()) {
                     if known.inventory != inventory.name {
                         let message =
                             format!("host `{name}` is also in inventory `{}`", known.inventory);
@@ -229,6 +235,7 @@ impl Fleet {
                     continue;
                 }
                 let host = self.resolve_host(inventory, host, overrides, diagnostics);
+                self.positions.insert(name.clone(), self.hosts.len());
                 self.hosts.push(host);
             }
         }
@@ -386,7 +393,7 @@ impl FleetHost {
     /// What templates see of a host, be it their own or another one.
     #[must_use]
     pub fn context(&self) -> Value {
-        let volumes: serde_json::Map<String, Value> = self
+        let volumes: Map<String, Value> = self
             .volumes
             .iter()
             .map(|(name, (volume, _))| {

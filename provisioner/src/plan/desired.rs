@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use provision_protocol::REBOOT_UNIT;
 use provision_protocol::fact::{Query, query};
 use provision_protocol::operation::Debt;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::document::{Diagnostics, Location, Name, suggestion};
 use crate::error::Result;
@@ -17,7 +17,7 @@ use crate::fleet::{Fleet, FleetHost, Project, TlsMode};
 use crate::playbook::{Balancer, CanaryHosts, Health, OpenPort, Play, Playbook};
 use crate::resource::{Artifacts, HostContext, Resource};
 use crate::secret::{Redactor, Secrets};
-use crate::template::Templates;
+use crate::template::{SharedVariables, Templates};
 
 /// What the fleet shall be.
 #[derive(Debug)]
@@ -152,7 +152,7 @@ pub fn resolve(
         .flat_map(|play| &play.resources)
         .filter_map(|resource| resource.spec.artifact());
     let artifacts = Artifacts::load(project, &fleet.environment, named, diagnostics);
-    let shared = fleet.shared_context();
+    let shared = SharedVariables::new(fleet.shared_context());
     let mut hosts = Vec::new();
     for host in &fleet.hosts {
         let plays: Vec<&Play> = playbook
@@ -162,8 +162,9 @@ pub fn resolve(
             .collect();
         let debts = collect_debts(&plays, diagnostics);
         check_paths(&plays, host, diagnostics);
-        let mut variables = host_variables(&shared, host, secrets);
-        variables["ports"] = open_ports(&plays, fleet);
+        let mut own = host_variables(host, secrets);
+        own.insert("ports".to_owned(), open_ports(&plays, fleet));
+        let variables = shared.for_host(own);
         let context = HostContext {
             fleet,
             host,
@@ -445,24 +446,22 @@ fn check_paths(plays: &[&Play], host: &FleetHost, diagnostics: &Diagnostics) {
     }
 }
 
-fn host_variables(shared: &Value, host: &FleetHost, secrets: &Secrets) -> Value {
-    let mut variables = shared.clone();
-    let secrets: serde_json::Map<String, Value> = secrets
+fn host_variables(host: &FleetHost, secrets: &Secrets) -> Map<String, Value> {
+    let secrets: Map<String, Value> = secrets
         .iter()
         .map(|(name, secret)| (name.to_string(), Value::String(secret.expose().to_owned())))
         .collect();
     let own = host.context();
-    if let Value::Object(map) = &mut variables {
-        map.insert("settings".to_owned(), own["settings"].clone());
-        map.insert("volumes".to_owned(), own["volumes"].clone());
-        map.insert("host".to_owned(), own);
-        map.insert("secrets".to_owned(), Value::Object(secrets));
-        // A host without a role has no such variable, so that a template that needs it says so.
-        map.extend(
-            host.role
-                .as_ref()
-                .map(|(_, role)| ("role".to_owned(), json!(role))),
-        );
-    }
+    let mut variables = Map::new();
+    variables.insert("settings".to_owned(), own["settings"].clone());
+    variables.insert("volumes".to_owned(), own["volumes"].clone());
+    variables.insert("host".to_owned(), own);
+    variables.insert("secrets".to_owned(), Value::Object(secrets));
+    // A host without a role has no such variable, so that a template that needs it says so.
+    variables.extend(
+        host.role
+            .as_ref()
+            .map(|(_, role)| ("role".to_owned(), json!(role))),
+    );
     variables
 }

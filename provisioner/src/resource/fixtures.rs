@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use provision_protocol::fact::fact_kind::Kind as FactKind;
 use provision_protocol::fact::{Fact, FileFact, FileType};
-use serde_json::json;
+use serde_json::Map;
 
 use super::*;
 use crate::document::{Source, with_document};
 use crate::fleet::{Environment, Tier, parse_tiers};
 use crate::inventory::Inventory;
+use crate::template::SharedVariables;
 
 const INVENTORY: &str = r#"
 provider = "on-prem"
@@ -71,7 +72,7 @@ pub(crate) fn resource(text: &str, secrets: &Redactor) -> Result<Box<dyn Resourc
             &HostContext {
                 fleet: &fleet,
                 host: &fleet.hosts[0],
-                variables: &json!({}),
+                variables: &SharedVariables::new(Map::new()).for_host(Map::new()),
                 templates: &templates,
                 artifacts: &Artifacts::default(),
                 redactor: secrets,

@@ -36,12 +36,11 @@ use std::fmt::Debug;
 use provision_protocol::fact::{Fact, Query};
 use provision_protocol::message::Hello;
 use provision_protocol::operation::{Adopt, Debt, ManifestKind};
-use serde_json::Value;
 
 use crate::document::{Diagnostics, Location, Section};
 use crate::fleet::{Fleet, FleetHost};
 use crate::secret::Redactor;
-use crate::template::Templates;
+use crate::template::{Templates, Variables};
 
 /// A kind of resource.
 #[derive(Debug)]
@@ -98,7 +97,7 @@ pub struct HostContext<'a> {
     /// The host.
     pub host: &'a FleetHost,
     /// The variables of templates for this host.
-    pub variables: &'a Value,
+    pub variables: &'a Variables<'a>,
     /// All templates.
     pub templates: &'a Templates,
     /// All artifacts that plays name.

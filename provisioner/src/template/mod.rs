@@ -1,17 +1,21 @@
 //! Templates: Tera (`*.tera`) and Handlebars (`*.hbs`).
 //!
-//! Goes in: the files of `templates/` and a context. Comes out: text, or a mistake with its file,
+//! Goes in: the files of `templates/` and [`Variables`]. Comes out: text, or a mistake with its file,
 //! line and column. Invariant: a variable that does not exist is a mistake, never an empty text.
+
+mod variables;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use handlebars::{Handlebars, RenderErrorReason, TemplateError, TemplateErrorReason};
 use serde_json::Value;
-use tera::{Context, ErrorKind, Tera};
+use tera::{ErrorKind, Tera};
 
 use crate::document::{Diagnostics, Location, Source, suggestion};
 use crate::error::{Error, Result};
+
+pub use variables::{SharedVariables, Variables};
 
 /// The largest template, in bytes.
 const TEMPLATE_LIMIT_BYTES: u64 = 4 << 20;
@@ -54,12 +58,12 @@ impl Templates {
         Ok(templates)
     }
 
-    /// The text of a template for a context; `name` is relative to `templates/`, and a mistake
-    /// names `user`, the place that asked for it, as well.
+    /// The text of a template for a host; `name` is relative to `templates/`, and a mistake names
+    /// `user`, the place that asked for it, as well.
     pub fn render(
         &self,
         name: &str,
-        context: &Value,
+        variables: &Variables<'_>,
         user: &Location,
         diagnostics: &Diagnostics,
     ) -> Option<String> {
@@ -73,17 +77,18 @@ impl Templates {
             return None;
         };
         let result = if is_handlebars(name) {
-            self.handlebars.render(name, context).map_err(|error| {
-                let line = error.line_no.unwrap_or(1);
-                let column = error.column_no.unwrap_or(1);
-                (
-                    source.locate_line(line, column),
-                    handlebars_words(error.reason(), context),
-                )
+            variables.handlebars(|context| {
+                let rendered = self.handlebars.render_with_context(name, context);
+                rendered.map_err(|error| {
+                    let line = error.line_no.unwrap_or(1);
+                    let column = error.column_no.unwrap_or(1);
+                    let words = handlebars_words(error.reason(), context.data());
+                    (source.locate_line(line, column), words)
+                })
             })
         } else {
-            Context::from_serialize(context)
-                .and_then(|context| self.tera.render(name, &context))
+            self.tera
+                .render(name, variables.tera())
                 .map_err(|error| self.tera_mistake(source, &error))
         };
         match result {

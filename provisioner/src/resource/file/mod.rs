@@ -89,11 +89,8 @@ impl FileSpec {
         let text = match &self.text {
             TextSource::Content(text) => text.clone(),
             TextSource::Template(name) => {
-                let with_since = since.map(|since| {
-                    let mut variables = context.variables.clone();
-                    variables["since"] = Value::Bool(since);
-                    variables
-                });
+                let with_since =
+                    since.map(|since| context.variables.with("since", Value::Bool(since)));
                 context.templates.render(
                     &name.value,
                     with_since.as_ref().unwrap_or(context.variables),
