@@ -67,19 +67,19 @@ async fn plan(context: &mut RunContext, args: &PlanArgs, events: Events) -> Resu
     let mut observation = observe(hosts, false, &options).await;
     observation.skip_unreachable(&plays);
     let failures = std::mem::take(&mut observation.failures);
-    let plans = observation.plans();
+    let pace = check_pace(&observation, &plays);
+    if args.output() == OutputFormat::Text {
+        context.name_left(&observation, &options.events).await?;
+    }
+    let skipped = std::mem::take(&mut observation.skipped);
+    let plans = observation.close().await;
     let error = if !failures.is_empty() {
         Some(unreachable(failures))
     } else if plans.iter().any(|plan| !plan.refusals.is_empty()) {
         Some(refused(&plans))
     } else {
-        check_pace(&observation, &plays).err()
+        pace.err()
     };
-    if args.output() == OutputFormat::Text {
-        context.name_left(&observation, &options.events).await?;
-    }
-    let skipped = std::mem::take(&mut observation.skipped);
-    observation.close().await;
     // What could not be applied is no plan to keep.
     if let (Some(path), None) = (&args.out, &error) {
         saved::write(path, context, &args.fleet, &options, &plans, &plays)?;

@@ -70,11 +70,19 @@ impl Observation {
         self.failures = failures;
     }
 
-    /// Ends all conversations.
-    pub async fn close(self) {
-        stream::iter(self.sessions)
-            .for_each_concurrent(None, |session| session.conversation.close())
+    /// Ends all conversations; the plans of all hosts that answered are left.
+    pub async fn close(self) -> Vec<HostPlan> {
+        let mut plans = Vec::new();
+        let mut conversations = Vec::new();
+        for session in self.sessions {
+            let attends = session.attends();
+            conversations.push(session.conversation);
+            plans.extend((!attends).then_some(session.plan));
+        }
+        stream::iter(conversations)
+            .for_each_concurrent(None, Conversation::close)
             .await;
+        plans
     }
 }
 
