@@ -5,6 +5,7 @@ use std::fs;
 use fleet_tests::{ArgumentWatch, Lab, Output, Project, Requirement, differences};
 
 use crate::Test;
+use crate::main_job::executions;
 
 pub(crate) const TESTS: &[Test] = &[Test {
     name: "accounts::sudo_with_and_without_a_password_does_what_root_does",
@@ -147,12 +148,7 @@ fn lab_of_accounts() -> Lab {
 
 /// Applies, and counts what sshd ran on each host for that.
 fn apply(lab: &Lab) -> String {
-    let count = |(host, user): (&str, &str)| {
-        let line = format!("Starting session: command for {user} ");
-        let command = format!("journalctl -u ssh --no-pager -o cat | grep -cF '{line}' || true");
-        let count = lab.ssh(host, &command).trim().parse::<usize>();
-        count.expect("a number")
-    };
+    let count = |(host, user): (&str, &str)| executions(lab, host, user);
     let before = HOSTS.map(count);
     let arguments = ["apply", "--env", "development", "--yes", "--verbose"];
     let output = lab.project().provision(&arguments).success();

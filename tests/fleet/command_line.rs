@@ -6,6 +6,7 @@ use fleet_tests::{Lab, Output, Project, Requirement};
 use serde_json::Value;
 
 use crate::Test;
+use crate::main_job::executions;
 
 pub(crate) const TESTS: &[Test] = &[
     Test {
@@ -255,13 +256,7 @@ fn colours_and_bars_are_for_terminals_that_want_them(lab: &Lab) {
 }
 
 fn a_limit_leaves_every_other_host_alone(lab: &Lab) {
-    let sessions = |host: &str| {
-        let count = "journalctl -u ssh --no-pager -o cat | grep -c 'Starting session'";
-        lab.ssh(host, count)
-            .trim()
-            .parse::<usize>()
-            .expect("a number")
-    };
+    let sessions = |host: &str| executions(lab, host, "root");
     let others = ["lb-1", "collector-2", "storage-1"];
     let edit = lab.project().edit(TEMPLATE, LINE, OTHER_LINE);
     let trees = others.map(|host| lab.tree(host));

@@ -179,17 +179,12 @@ pub fn resolve(
         desired.balancer = balancer_of(&playbook, host);
         hosts.push(desired);
     }
-    let plays = playbook
-        .plays
-        .into_iter()
-        .map(|play| {
-            let names = fleet
-                .group_hosts(&play.hosts.value)
-                .map(|h| h.name().to_owned())
-                .collect();
-            (play, names)
-        })
-        .collect();
+    let named = |play: Play| {
+        let hosts = fleet.group_hosts(&play.hosts.value);
+        let names = hosts.map(|host| host.name().to_owned()).collect();
+        (play, names)
+    };
+    let plays = playbook.plays.into_iter().map(named).collect();
     Ok(Desired { plays, hosts })
 }
 
