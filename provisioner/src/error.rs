@@ -22,6 +22,9 @@ pub enum ErrorKind {
     Host,
     /// A host that does not answer at all.
     Unreachable,
+    /// A host that does not let the account in, or does not make it root: trying again is no use,
+    /// and may lock the account.
+    Denied,
     /// This machine: a missing program, a full disk.
     Controller,
     /// The person interrupted or declined.

@@ -47,7 +47,7 @@ role = "storage"
 [groups.storage.hosts]
 by-root = { address = "10.77.0.11" }
 by-deploy = { address = "10.77.0.12", ssh = { user = "deploy" } }
-by-maintainer = { address = "10.77.0.13", ssh = { user = "maintainer", sudo_password = "sudo" } }
+by-maintainer = { address = "10.77.0.13", ssh = { user = "maintainer", become_password = "sudo" } }
 
 [groups.storage.volumes.data]
 size = "1GiB"

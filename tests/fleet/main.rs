@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "figures belong to what a test prints")]
 
+mod access;
 mod accounts;
 mod adopt;
 mod change;
@@ -69,6 +70,7 @@ fn tests() -> Vec<Test> {
         adopt::TESTS,
         disks::TESTS,
         accounts::TESTS,
+        access::TESTS,
         secrets::TESTS,
         newcomer::TESTS,
         packaging::TESTS,

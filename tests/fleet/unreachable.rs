@@ -144,7 +144,7 @@ fn an_architecture_without_a_helper_is_named(lab: &Lab) {
 
 fn a_wrong_password_for_sudo_is_refused(lab: &Lab) {
     let mut hosts = ByHand::new(lab);
-    hosts.ssh = "user = \"deploy\"\nsudo_password = \"sudo\"".to_owned();
+    hosts.ssh = "user = \"deploy\"\nbecome_password = \"sudo\"".to_owned();
     let _files = hosts.write(lab.project(), &hosts.keys());
     let make = format!(
         "useradd --create-home --shell /bin/sh --groups sudo deploy && \
@@ -161,7 +161,7 @@ fn a_wrong_password_for_sudo_is_refused(lab: &Lab) {
             "2 hosts cannot be used; nothing was changed on any host",
             "lb-1: sudo does not accept the password",
             "collector-1: sudo does not accept the password",
-            "correct the secret that `sudo_password` names",
+            "correct the secret `sudo` that `become_password` names",
         ]);
         let shown = output.stdout.contains(wrong) || output.stderr.contains(wrong);
         assert!(!shown, "the password is shown");

@@ -11,6 +11,8 @@
 //! - `deadman` puts back what locked everybody out;
 //! - `retire` leaves a host on which nothing is managed any more.
 //!
+//! Before all that, `terminal` may run what makes it root and asks for a password at a terminal.
+//!
 //! Everything that is written goes through `durable`, every program through `process`, and every
 //! path through `root`, so that a whole conversation can be held against a temporary directory.
 //! Invariant: a conversation that only observes writes nothing.
@@ -37,6 +39,7 @@ mod retire;
 mod root;
 mod space;
 mod stage;
+mod terminal;
 mod volume;
 
 use std::ffi::OsString;
@@ -45,6 +48,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use provision_protocol::AT_TERMINAL;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::root::Root;
@@ -54,9 +58,14 @@ const EXIT_USAGE: u8 = 2;
 /// Exit code where the connection broke inside a frame.
 const EXIT_BROKEN: u8 = 3;
 
-/// Holds the conversation. The only arguments are `--root DIRECTORY`, which tests use, and the
-/// one with which the host itself puts back what locked everybody out.
-pub fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
+/// Holds the conversation. The only arguments are `--root DIRECTORY`, which tests use, the one
+/// with which the host itself puts back what locked everybody out, and the one with which the
+/// helper has another program make it root.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let mut arguments = arguments.peekable();
+    if arguments.next_if(|first| first == AT_TERMINAL).is_some() {
+        return terminal::run(arguments);
+    }
     let root = match (arguments.next(), arguments.next(), arguments.next()) {
         (None, _, _) => Root::system(),
         (Some(flag), None, None) if flag == deadman::REVERT => return put_back(),

@@ -25,6 +25,10 @@ pub const REBOOT_UNIT: &str = "reboot.target";
 /// What is there exactly while a host is about to put something back by itself.
 pub const DEADMAN_NOTES: &str = "/var/lib/provision/deadman/notes.json";
 
+/// The argument with which a helper runs another program at a terminal: a prompt, the program and
+/// its arguments follow.
+pub const AT_TERMINAL: &str = "--at-terminal";
+
 /// Written by the helper's launcher in front of the first frame, so that banners and profile
 /// output of a login shell are not taken for a message.
 pub const HELLO_MARKER: &[u8] = b"\n\0provision-host\0\n";

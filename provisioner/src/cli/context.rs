@@ -14,6 +14,7 @@ use futures_util::stream;
 use provision_protocol::generation::{Origin, Peer};
 
 use crate::cli::FleetArgs;
+use crate::cli::ask::ask_secret;
 use crate::cli::lab;
 use crate::cli::plan::unreachable;
 use crate::document::{Diagnostics, Name};
@@ -56,6 +57,7 @@ impl RunContext {
             &fleet.environment.secrets,
             project.root(),
             &args.identities.identities(),
+            &ask_secret,
         )?;
         let redactor = Redactor::new(&secrets);
         redactor.guard_panics();
@@ -232,8 +234,13 @@ impl RunContext {
         attending
     }
 
+    /// The project that was read.
+    pub(super) const fn project(&self) -> &Project {
+        &self.project
+    }
+
     /// The same, and the hosts of the fleet through which they are reached.
-    fn with_bastions(&self, endpoints: &[Endpoint]) -> Result<Vec<Endpoint>> {
+    pub(super) fn with_bastions(&self, endpoints: &[Endpoint]) -> Result<Vec<Endpoint>> {
         let mut all = endpoints.to_vec();
         for host in &self.fleet.hosts {
             let known = |one: &Endpoint| one.name == host.name();

@@ -5,6 +5,9 @@
 
 mod adopt;
 mod apply;
+mod ask;
+mod askpass;
+mod bootstrap;
 mod completions;
 mod context;
 mod destroy;
@@ -65,6 +68,8 @@ fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
 enum Command {
     /// Write a project for machines that are there already, as a starting point
     Init(init::InitArgs),
+    /// Make your account on new machines, with the access that their provider gave
+    Bootstrap(bootstrap::BootstrapArgs),
     /// Bring every host of an environment to what its playbook says
     Apply(apply::ApplyArgs),
     /// Show what `apply` would do (exit 0: nothing, 2: changes, 1: error)
@@ -184,6 +189,9 @@ fn parse_forks(text: &str) -> Result<usize, String> {
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(code) = askpass::answer() {
+        return code;
+    }
     let cli = match Cli::try_parse_from(with_default_command(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(error) => {
@@ -230,6 +238,7 @@ impl Command {
     /// How its result is printed, and an error with it.
     const fn output(&self) -> OutputFormat {
         match self {
+            Self::Bootstrap(args) => args.output(),
             Self::Apply(args) => args.output(),
             Self::Plan(args) => args.output(),
             Self::Adopt(args) => args.output(),
@@ -254,6 +263,7 @@ impl Command {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
+        Command::Bootstrap(args) => block_on(bootstrap::run(args)),
         Command::Apply(args) => block_on(apply::run(args)),
         Command::Plan(args) => block_on(plan::run(args)),
         Command::Adopt(args) => block_on(adopt::run(args)),

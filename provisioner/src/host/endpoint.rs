@@ -8,10 +8,11 @@ use std::time::Duration;
 use provision_protocol::generation::Peer;
 use serde::{Deserialize, Serialize};
 
+use crate::document::Name;
 use crate::error::{Error, Result};
 use crate::fleet::FleetHost;
 use crate::inventory::Become;
-use crate::secret::{Secret, Secrets};
+use crate::secret::{NamedSecret, Secrets};
 
 /// How one host is reached.
 #[derive(Clone, Debug)]
@@ -34,12 +35,16 @@ pub struct Endpoint {
     pub jump: Option<String>,
     /// A command that connects its standard input and output to the host.
     pub proxy_command: Option<String>,
+    /// What the account is let in with, where that is a password.
+    pub password: Option<NamedSecret>,
+    /// There is an access of its provider's, with which this one can be made.
+    pub bootstraps: bool,
     /// The public keys that its sshd may show; empty leaves it to `known_hosts`.
     pub host_keys: Vec<String>,
-    /// Whether sudo is used where the account is not root.
-    pub sudo: bool,
-    /// What sudo asks for.
-    pub sudo_password: Option<Secret>,
+    /// How root's rights are got where the account is not root.
+    pub becoming: Become,
+    /// What is asked for then.
+    pub become_password: Option<NamedSecret>,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// How long an idle connection stays for runs to come; zero ends it with the run.
@@ -59,9 +64,9 @@ struct Reached {
     jump: Option<String>,
     proxy_command: Option<String>,
     host_keys: Vec<String>,
-    sudo: bool,
-    /// The name of the secret that sudo asks for.
-    sudo_secret: Option<String>,
+    becoming: Become,
+    /// The name of the secret that is asked for then.
+    become_secret: Option<String>,
 }
 
 /// How long a connection to a host that left the inventory may take.
@@ -84,11 +89,8 @@ impl Endpoint {
             jump: ssh.jump.clone(),
             proxy_command: ssh.proxy_command.clone(),
             host_keys: host.host.host_keys.clone(),
-            sudo: ssh.becoming != Become::Never,
-            sudo_secret: match &ssh.becoming {
-                Become::SudoWithPassword(secret) => Some(secret.to_string()),
-                Become::Auto | Become::Never => None,
-            },
+            becoming: ssh.becoming,
+            become_secret: ssh.become_password.as_ref().map(ToString::to_string),
         };
         Some(Peer {
             name: host.name().to_owned(),
@@ -105,20 +107,9 @@ impl Endpoint {
         let reached: Reached = serde_json::from_str(&peer.reached).map_err(|error| {
             Error::host(format!("{name}: how it was reached cannot be read")).caused_by(error)
         })?;
-        let sudo_password = match &reached.sudo_secret {
-            None => None,
-            Some(secret) => {
-                let known = secret
-                    .parse()
-                    .ok()
-                    .and_then(|name| secrets.get(&name).cloned());
-                Some(known.ok_or_else(|| {
-                    Error::configuration(format!(
-                        "host {name} needs a secret `{secret}` that the environment does not have"
-                    ))
-                })?)
-            }
-        };
+        let secret = reached.become_secret.as_deref().map(str::parse::<Name>);
+        let secret = secret.transpose().map_err(Error::host)?;
+        let become_password = known(secret.as_ref(), name, secrets)?;
         Ok(Self {
             name: name.clone(),
             described_at: "no inventory any more".to_owned(),
@@ -129,9 +120,11 @@ impl Endpoint {
             identity: reached.identity,
             jump: reached.jump,
             proxy_command: reached.proxy_command,
+            password: None,
+            bootstraps: false,
             host_keys: reached.host_keys,
-            sudo: reached.sudo,
-            sudo_password,
+            becoming: reached.becoming,
+            become_password,
             connect_timeout: CONNECT_TIMEOUT,
             keep_connection: Duration::ZERO,
             revert_after: REVERT_AFTER,
@@ -155,19 +148,7 @@ impl Endpoint {
                 None => error.hint("write `address` for it in the inventory"),
             });
         };
-        let sudo_password = match &ssh.becoming {
-            Become::SudoWithPassword(secret) => {
-                Some(secrets.get(secret).cloned().ok_or_else(|| {
-                    Error::configuration(format!(
-                        "host {name} names a secret `{secret}` that the environment does not have"
-                    ))
-                    .hint(format!(
-                        "describe it in the environment: [secrets.{secret}] env = \"…\""
-                    ))
-                })?)
-            }
-            Become::Auto | Become::Never => None,
-        };
+        let become_password = known(ssh.become_password.as_ref(), &name, secrets)?;
         Ok(Self {
             name,
             described_at: host.host.location.to_string(),
@@ -178,12 +159,54 @@ impl Endpoint {
             identity: ssh.identity.clone(),
             jump: ssh.jump.clone(),
             proxy_command: ssh.proxy_command.clone(),
+            password: None,
+            bootstraps: ssh.bootstrap.is_some(),
             host_keys: host.host.host_keys.clone(),
-            sudo: ssh.becoming != Become::Never,
-            sudo_password,
+            becoming: ssh.becoming,
+            become_password,
             connect_timeout: ssh.connect_timeout,
             keep_connection: ssh.keep_connection,
             revert_after: ssh.revert_after,
         })
     }
+}
+
+impl Endpoint {
+    /// How this host of the fleet is reached with the access that its provider gave, where that
+    /// is known.
+    ///
+    /// # Errors
+    /// As with [`Endpoint::of`].
+    pub fn of_provider(host: &FleetHost, secrets: &Secrets) -> Result<Option<Self>> {
+        let Some(given) = &host.host.ssh.bootstrap else {
+            return Ok(None);
+        };
+        let own = Self::of(host, secrets)?;
+        Ok(Some(Self {
+            port: given.port.or(own.port),
+            user: Some(given.user.clone()),
+            identity: given.identity.clone().or(own.identity),
+            password: known(given.password.as_ref(), &own.name, secrets)?,
+            bootstraps: false,
+            becoming: given.becoming,
+            become_password: known(given.become_password.as_ref(), &own.name, secrets)?,
+            ..own
+        }))
+    }
+}
+
+/// A secret that a host needs.
+fn known(secret: Option<&Name>, host: &str, secrets: &Secrets) -> Result<Option<NamedSecret>> {
+    let Some(name) = secret else {
+        return Ok(None);
+    };
+    let Some(value) = secrets.get(name).cloned() else {
+        let message =
+            format!("host {host} needs a secret `{name}` that the environment does not have");
+        return Err(Error::configuration(message).hint(format!(
+            "describe it in the environment: [secrets.{name}] ask = true, or env, file or command"
+        )));
+    };
+    let name = name.clone();
+    Ok(Some(NamedSecret { name, value }))
 }

@@ -1,30 +1,39 @@
 //! From a shell on the host to a helper that speaks.
 //!
 //! Goes in: the output of [`script`] as it runs. Comes out: nothing but the moment from which the
-//! stream holds frames. Invariant: the password goes to sudo alone, and only when sudo asks.
+//! stream holds frames. Invariant: a password goes to sudo, doas or su alone, only when it asks,
+//! and once.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use provision_protocol::HELLO_MARKER;
+use provision_protocol::{AT_TERMINAL, HELLO_MARKER};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::conversation::Transport;
 use super::endpoint::Endpoint;
 use super::helper::Helpers;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::inventory::Become;
 
 /// What stands before each line that [`script`] says to the controller.
 const SIGN: &str = "\u{1}provision ";
 
-/// What sudo is told to ask with, so that its question cannot be mistaken.
+/// What sudo is told to ask with, and what the helper says when doas asks, so that the question
+/// cannot be mistaken.
 const PROMPT: &str = "\u{1}provision-password\u{1}";
+
+/// What stands before whatever su says, which cannot be told what to ask with.
+const SU_SPEAKS: &str = "\u{1}provision-su\u{1}";
 
 /// The most that a host may print before the helper speaks, in bytes: banners and the like.
 const PREAMBLE_LIMIT_BYTES: usize = 256 * 1024;
 
 /// How long a host may be silent before the helper speaks.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long everything before the helper speaks may take, beside the helper's upload.
+const LAUNCH_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 
 /// How long the helper's upload may take.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(20 * 60);
@@ -42,15 +51,7 @@ pub(super) fn script(helpers: &Helpers, endpoint: &Endpoint) -> String {
         let (size, sent) = (helper.size_bytes, helper.gzip.len());
         let _ = write!(cases, "{architecture}) h={hash} z={size} n={sent};; ");
     }
-    let run = match (endpoint.sudo, &endpoint.sudo_password) {
-        (false, _) => "exec \"$b\"".to_owned(),
-        (true, None) => {
-            "if [ \"$u\" = 0 ]; then exec \"$b\"; fi; exec sudo -n -- \"$b\"".to_owned()
-        }
-        (true, Some(_)) => format!(
-            "if [ \"$u\" = 0 ]; then exec \"$b\"; fi; exec sudo -S -k -p '{PROMPT}' -- \"$b\""
-        ),
-    };
+    let run = ascend(endpoint.becoming, endpoint.become_password.is_some());
     format!(
         "s() {{ printf '\\001provision %s\\n' \"$*\"; }}; \
          LC_ALL=C; export LC_ALL; m=$(uname -m); u=$(id -u); \
@@ -73,6 +74,25 @@ pub(super) fn script(helpers: &Helpers, endpoint: &Endpoint) -> String {
     )
 }
 
+/// The end of the script, where root's rights are got and the helper is run. Where no password is
+/// known, nothing that asks for one waits for it.
+fn ascend(becoming: Become, with_password: bool) -> String {
+    let ascend = match (becoming, with_password) {
+        (Become::Never, _) => return "exec \"$b\"".to_owned(),
+        (Become::Sudo, false) => "exec sudo -n -- \"$b\"".to_owned(),
+        (Become::Sudo, true) => format!("exec sudo -S -k -p '{PROMPT}' -- \"$b\""),
+        (Become::Doas, false) => "exec doas -n -- \"$b\"".to_owned(),
+        // It asks at a terminal and nowhere else, which the helper gives it.
+        (Become::Doas, true) => {
+            format!("exec \"$b\" {AT_TERMINAL} '{PROMPT}' doas -- \"$b\"")
+        }
+        (Become::Su, _) => {
+            format!("printf '{SU_SPEAKS}' >&2; exec su -s /bin/sh -c 'exec \"$0\"' root -- \"$b\"")
+        }
+    };
+    format!("if [ \"$u\" = 0 ]; then exec \"$b\"; fi; {ascend}")
+}
+
 /// Holds the dialogue with [`script`] up to the marker that the helper prints first.
 ///
 /// # Errors
@@ -88,6 +108,7 @@ pub(super) async fn launch(
         preamble: Vec::new(),
         stderr: Vec::new(),
         password_sent: false,
+        until: Instant::now() + LAUNCH_TIMEOUT,
     };
     dialogue.hold(&mut transport).await.map(|()| transport)
 }
@@ -106,6 +127,8 @@ struct Dialogue<'a> {
     preamble: Vec<u8>,
     stderr: Vec<u8>,
     password_sent: bool,
+    /// When the helper must have spoken.
+    until: Instant,
 }
 
 impl Dialogue<'_> {
@@ -121,7 +144,9 @@ impl Dialogue<'_> {
                     }
                 }
             };
-            let Ok(heard) = tokio::time::timeout(SILENCE_TIMEOUT, listening).await else {
+            let silence = self.until.saturating_duration_since(Instant::now());
+            let silence = silence.min(SILENCE_TIMEOUT);
+            let Ok(heard) = tokio::time::timeout(silence, listening).await else {
                 return Err(self.error("the helper did not start in time", None));
             };
             match heard {
@@ -173,8 +198,12 @@ impl Dialogue<'_> {
                     writer.write_all(&helper.gzip).await?;
                     writer.flush().await
                 };
+                let begun = Instant::now();
                 match tokio::time::timeout(UPLOAD_TIMEOUT, sent).await {
-                    Ok(Ok(())) => Ok(()),
+                    Ok(Ok(())) => {
+                        self.until += begun.elapsed();
+                        Ok(())
+                    }
                     Ok(Err(error)) => Err(self
                         .error("the helper could not be sent", None)
                         .caused_by(error)),
@@ -203,7 +232,7 @@ impl Dialogue<'_> {
         }
     }
 
-    /// Answers sudo's question, once.
+    /// Answers the question for a password, once.
     async fn hear_stderr(
         &mut self,
         bytes: &[u8],
@@ -212,31 +241,64 @@ impl Dialogue<'_> {
         self.stderr.extend_from_slice(bytes);
         let excess = self.stderr.len().saturating_sub(STDERR_LIMIT_BYTES);
         self.stderr.drain(..excess);
-        let Some(password) = &self.endpoint.sudo_password else {
+        let asked = questions(&String::from_utf8_lossy(&self.stderr));
+        if asked == 0 || (asked == 1 && self.password_sent) {
             return Ok(());
+        }
+        let Some(password) = &self.endpoint.become_password else {
+            return Err(self.asks());
         };
-        let asked = String::from_utf8_lossy(&self.stderr)
-            .matches(PROMPT)
-            .count();
-        if asked > 1 {
-            return Err(self.error(
-                "sudo does not accept the password",
-                Some("correct the secret that `sudo_password` names"),
-            ));
+        if self.password_sent {
+            return Err(self.refuses());
         }
-        if asked == 1 && !self.password_sent {
-            self.password_sent = true;
-            let answer = format!("{}\n", password.expose());
-            let sent = async {
-                writer.write_all(answer.as_bytes()).await?;
-                writer.flush().await
-            };
-            sent.await.map_err(|error| {
-                self.error("sudo could not be answered", None)
-                    .caused_by(error)
-            })?;
+        self.password_sent = true;
+        let answer = format!("{}\n", password.value.expose());
+        let sent = async {
+            writer.write_all(answer.as_bytes()).await?;
+            writer.flush().await
+        };
+        let word = self.endpoint.becoming.word();
+        match tokio::time::timeout(SILENCE_TIMEOUT, sent).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self
+                .error(&format!("{word} could not be answered"), None)
+                .caused_by(error)),
+            Err(_) => Err(self.error(&format!("{word} could not be answered in time"), None)),
         }
-        Ok(())
+    }
+
+    /// There is no password where one is asked for.
+    fn asks(&self) -> Error {
+        let word = self.endpoint.becoming.word();
+        let without = match self.endpoint.becoming {
+            Become::Sudo => ", or allow the account NOPASSWD in sudoers",
+            Become::Doas => ", or write `permit nopass` for the account into /etc/doas.conf",
+            Become::Su | Become::Never => "",
+        };
+        let hint = format!(
+            "name a secret: [ssh] become_password = \"NAME\", which [secrets.NAME] ask = true of \
+             the environment asks for{without}"
+        );
+        self.denied(&format!("{word} asks for a password"), &hint)
+    }
+
+    /// The password is a wrong one. It is not tried again: an account may be locked by that.
+    fn refuses(&self) -> Error {
+        let word = self.endpoint.becoming.word();
+        let secret = self.endpoint.become_password.as_ref();
+        let secret = secret.map_or("", |password| password.name.as_str());
+        let of_whom = match self.endpoint.becoming {
+            Become::Su => "; su takes that of root",
+            _ => "",
+        };
+        let hint = format!("correct the secret `{secret}` that `become_password` names{of_whom}");
+        self.denied(&format!("{word} does not accept the password"), &hint)
+    }
+
+    fn denied(&self, what: &str, hint: &str) -> Error {
+        let mut error = self.error(what, Some(hint));
+        error.kind = ErrorKind::Denied;
+        error
     }
 
     async fn drain_stderr(&mut self, transport: &mut Transport) {
@@ -250,33 +312,45 @@ impl Dialogue<'_> {
 
     /// Why the execution ended before the helper spoke.
     fn ended(&self) -> Error {
-        let words = String::from_utf8_lossy(&self.stderr).replace(PROMPT, "");
-        if words.contains("a password is required") || words.contains("a terminal is required") {
-            return self.error(
-                "sudo asks for a password",
-                Some(
-                    "name a secret: [ssh] sudo_password = \"NAME\", or allow the account NOPASSWD",
-                ),
-            );
+        let words = without_signs(&self.stderr);
+        let has = |texts: &[&str]| texts.iter().any(|text| words.contains(text));
+        let word = self.endpoint.becoming.word();
+        if self.password_sent && has(WRONG_PASSWORD) {
+            return self.refuses();
         }
-        if words.contains("not in the sudoers") || words.contains("not allowed to execute") {
-            return self.error(
-                "the account may not use sudo",
-                Some("add it to the group sudo"),
+        if has(&["Password change required", "password has expired"]) {
+            let hint = format!(
+                "`ssh {}` by hand asks for a new one; then write it where the secret comes from",
+                self.endpoint.address
             );
+            return self.denied("the account's password has expired", &hint);
         }
-        if words.contains("sudo: not found") {
-            return self.error(
-                "the account is not root and there is no sudo",
-                Some("install sudo, or connect as root: [ssh] user = \"root\""),
-            );
+        if has(&["a password is required", "a terminal is required"])
+            || (!self.password_sent && has(&["doas: Authentication required"]))
+        {
+            return self.asks();
+        }
+        if has(&["not in the sudoers", "not allowed to execute"]) {
+            return self.denied("the account may not use sudo", "add it to the group sudo");
+        }
+        if has(&["doas: Operation not permitted", "su: Permission denied"]) {
+            let hint = match self.endpoint.becoming {
+                Become::Doas => "write `permit` for it into /etc/doas.conf",
+                _ => "is it in the group that /etc/pam.d/su asks for?",
+            };
+            return self.denied(&format!("the account may not use {word}"), hint);
+        }
+        if has(&[&format!("{word}: not found")]) {
+            let what = format!("the account is not root and there is no {word}");
+            let hint = "[ssh] become names what there is: sudo, doas or su; or connect as root: [ssh] user = \"root\"";
+            return self.denied(&what, hint);
         }
         self.error("the helper ended before it spoke", None)
     }
 
     fn error(&self, what: &str, hint: Option<&str>) -> Error {
         let mut error = Error::host(format!("{}: {what}", self.endpoint.name));
-        let words = String::from_utf8_lossy(&self.stderr).replace(PROMPT, "");
+        let words = without_signs(&self.stderr);
         if !words.trim().is_empty() {
             error = error.caused_by(words.trim());
         }
@@ -287,6 +361,63 @@ impl Dialogue<'_> {
     }
 }
 
+/// What sudo, doas and su say of a wrong password when they do not ask again.
+const WRONG_PASSWORD: &[&str] = &[
+    "incorrect password attempt",
+    "doas: Authentication failed",
+    "su: Authentication failure",
+];
+
+/// How often a password was asked for.
+fn questions(stderr: &str) -> usize {
+    let su = stderr.rfind(SU_SPEAKS);
+    let by_su = su.map(|at| stderr[at + SU_SPEAKS.len()..].to_ascii_lowercase());
+    let by_su = by_su.is_some_and(|said| {
+        let asks = |line: &str| line.contains("password") && line.trim_end().ends_with(':');
+        said.lines().any(asks)
+    });
+    stderr.matches(PROMPT).count() + usize::from(by_su)
+}
+
+/// What was complained about, in the words of whoever did.
+fn without_signs(stderr: &[u8]) -> String {
+    let words = String::from_utf8_lossy(stderr);
+    words.replace(PROMPT, "").replace(SU_SPEAKS, "")
+}
+
 async fn read_byte(reader: &mut (dyn AsyncRead + Send + Unpin)) -> Option<u8> {
     reader.read_u8().await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_heard_from_whoever_was_asked_to_put_it() {
+        assert_eq!(questions("Password: "), 0, "a profile may say anything");
+        assert_eq!(questions(&format!("{SU_SPEAKS}Password: ")), 1);
+        assert_eq!(
+            questions(&format!("{SU_SPEAKS}su: Authentication failure\n")),
+            0
+        );
+        assert_eq!(questions(&format!("Password: {PROMPT}")), 1);
+        assert_eq!(
+            questions(&format!("{PROMPT}Sorry, try again.\n{PROMPT}")),
+            2
+        );
+    }
+
+    #[test]
+    fn an_account_that_is_root_asks_nobody() {
+        for becoming in [Become::Sudo, Become::Doas, Become::Su] {
+            for with_password in [false, true] {
+                let script = ascend(becoming, with_password);
+                let root = "if [ \"$u\" = 0 ]; then exec \"$b\"; fi; ";
+                assert!(script.starts_with(root), "{script}");
+                assert!(script.contains(becoming.word()), "{script}");
+            }
+        }
+        assert_eq!(ascend(Become::Never, false), "exec \"$b\"");
+    }
 }

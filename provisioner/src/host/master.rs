@@ -8,15 +8,17 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use openssh::Session;
 use rustix::process::getuid;
 use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use crate::error::{Error, Result};
+use crate::secret::Secret;
 
 /// How long the handshake may take beside the connection itself.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,6 +49,13 @@ const TRANSIENT_WORDS: &[&str] = &[
     "kex_exchange_identification",
     "Broken pipe",
 ];
+
+/// What it says where another try is of no use, and may lock the account.
+pub(super) const DENYING_WORDS: &[&str] =
+    &["Permission denied", "Too many authentication failures"];
+
+/// What tells `provision` itself, run by OpenSSH to ask for a password, whose that may be.
+pub const ASKPASS_VARIABLE: &str = "PROVISION_ASKPASS";
 
 /// The longest folder whose sockets OpenSSH can name: of 108 bytes, 17 are for its own suffix.
 const FOLDER_LIMIT_BYTES: usize = 56;
@@ -114,6 +123,16 @@ pub(super) struct Master {
     pub(super) connect_timeout: Duration,
     /// How long an idle connection stays for runs to come; zero ends it with the run.
     pub(super) keep: Duration,
+    /// What the account is let in with, where that is a password.
+    pub(super) password: Option<Password>,
+}
+
+/// The password of an account.
+#[derive(Clone, Debug)]
+pub(super) struct Password {
+    /// What OpenSSH may call the account, a line for each name.
+    pub(super) accounts: String,
+    pub(super) value: Secret,
 }
 
 impl Master {
@@ -167,7 +186,8 @@ impl Master {
                 Ok(session) => return Ok(session),
                 Err(words) => words,
             };
-            let transient = TRANSIENT_WORDS.iter().any(|known| words.contains(known));
+            let says = |all: &[&str]| all.iter().any(|known| words.contains(known));
+            let transient = says(TRANSIENT_WORDS) && !says(DENYING_WORDS);
             match pauses.next() {
                 Some(pause) if transient => tokio::time::sleep(*pause).await,
                 _ => return Err(words),
@@ -184,7 +204,7 @@ impl Master {
         let words = tempfile::tempfile().map_err(|error| error.to_string())?;
         let log = words.try_clone().map_err(|error| error.to_string())?;
         let limit = self.connect_timeout + HANDSHAKE_TIMEOUT;
-        match tokio::time::timeout(limit, self.command(&own, log).status()).await {
+        match tokio::time::timeout(limit, self.run(&own, log)).await {
             Ok(Ok(status)) if status.success() => {}
             Ok(Ok(_)) => return Err(read_words(words)),
             Ok(Err(error)) => return Err(format!("ssh cannot be run: {error}")),
@@ -192,6 +212,27 @@ impl Master {
         }
         std::fs::rename(&own, self.socket()).map_err(|error| error.to_string())?;
         Ok(self.session())
+    }
+
+    /// Runs OpenSSH until the connection stands in the background. Where it asks for a password,
+    /// it runs this program, which reads the password from the standard input that they share.
+    async fn run(&self, socket: &Path, log: File) -> std::io::Result<ExitStatus> {
+        let mut command = self.command(socket, log);
+        let Some(Password { accounts, value }) = &self.password else {
+            return command.status().await;
+        };
+        let mut child = command
+            .stdin(Stdio::piped())
+            .env("SSH_ASKPASS", std::env::current_exe()?)
+            .env("SSH_ASKPASS_REQUIRE", "force")
+            .env(ASKPASS_VARIABLE, accounts)
+            .spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            let line = format!("{}\n", value.expose());
+            // It is not read where nothing is asked.
+            let _ = input.write_all(line.as_bytes()).await;
+        }
+        child.wait().await
     }
 
     fn command(&self, socket: &Path, log: File) -> Command {
@@ -219,10 +260,20 @@ impl Master {
             format!("ConnectTimeout={}", self.connect_timeout.as_secs().max(1)),
             format!("ServerAliveInterval={ALIVE_INTERVAL_SECONDS}"),
             format!("ServerAliveCountMax={ALIVE_TRIES}"),
-            "BatchMode=yes".to_owned(),
             "StrictHostKeyChecking=yes".to_owned(),
         ] {
             command.args(["-o", &option]);
+        }
+        let asking: &[&str] = match self.password {
+            None => &["BatchMode=yes"],
+            Some(_) => &[
+                "BatchMode=no",
+                "PreferredAuthentications=password,keyboard-interactive",
+                "NumberOfPasswordPrompts=1",
+            ],
+        };
+        for option in asking {
+            command.args(["-o", option]);
         }
         command.args(["--", &self.destination]);
         command

@@ -6,8 +6,10 @@
 
 mod conversation;
 mod endpoint;
+mod explain;
 #[cfg(test)]
 mod fake;
+mod first_contact;
 mod helper;
 mod launch;
 mod local;
@@ -19,8 +21,10 @@ pub use conversation::{Conversation, Transport};
 pub use endpoint::Endpoint;
 #[cfg(test)]
 pub(crate) use fake::{FakeHost, Requests, Script, asks_for_reboot};
+pub use first_contact::FirstContact;
 pub use helper::Helpers;
 pub use local::LocalHost;
+pub use master::ASKPASS_VARIABLE;
 pub use ssh::{SshAgent, SshHost};
 
 use std::pin::Pin;

@@ -14,10 +14,11 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use super::conversation::Transport;
+use super::explain::explain;
 use super::launch::script;
-use super::master::{self, Master};
+use super::master::{self, Master, Password};
 use super::{BoxFuture, Conversation, Endpoint, Helpers, Host};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// OpenSSH's files for one run: the configuration and the pinned keys, and the hosts that others
 /// are reached through.
@@ -103,8 +104,18 @@ impl SshAgent {
             socket: self.sockets.join(way(endpoint, &self.user_config)),
             connect_timeout: endpoint.connect_timeout,
             keep: endpoint.keep_connection,
+            password: endpoint.password.clone().map(|password| Password {
+                accounts: accounts(endpoint),
+                value: password.value,
+            }),
         }
     }
+}
+
+/// What OpenSSH may call the account when it asks for its password.
+fn accounts(endpoint: &Endpoint) -> String {
+    let user = endpoint.user.as_deref().unwrap_or_default();
+    format!("{user}@{}\n{user}@{}", endpoint.name, endpoint.address)
 }
 
 /// A name for the way to a host: all that the inventory and the user's own configuration say.
@@ -166,7 +177,7 @@ impl Bastion {
 }
 
 /// One host behind OpenSSH.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SshHost {
     agent: Arc<SshAgent>,
     endpoint: Endpoint,
@@ -272,54 +283,7 @@ impl SshHost {
 
     /// OpenSSH's words as an error with a way out.
     pub(super) fn explain(&self, words: &str) -> Error {
-        let Endpoint {
-            name,
-            address,
-            described_at,
-            ..
-        } = &self.endpoint;
-        let at = format!("{name} ({address})");
-        let has = |text: &str| words.contains(text);
-        let (what, hint) = if has("IDENTIFICATION HAS CHANGED") {
-            (
-                "shows another host key than the one that is pinned",
-                format!(
-                    "someone may stand in between; if the machine was rebuilt, put its new key in at {described_at}: hosts.{name} = {{ host_key = \"…\" }}"
-                ),
-            )
-        } else if has("host key is known") || has("Host key verification failed") {
-            (
-                "shows a host key that is not known",
-                format!(
-                    "`provision trust {name} --env …` shows it and pins it at {described_at}, once you have compared it on the machine"
-                ),
-            )
-        } else if has("Permission denied") {
-            (
-                "does not let this account in",
-                "is the key in its authorized_keys, and the user right? [ssh] user, identity"
-                    .to_owned(),
-            )
-        } else if has("Could not resolve") {
-            (
-                "has an address that does not resolve",
-                format!("correct `address` at {described_at}"),
-            )
-        } else {
-            (
-                "cannot be reached",
-                format!(
-                    "is it up, and its sshd? `ssh {address}` by hand shows more; --limit leaves hosts out; it is described at {described_at}"
-                ),
-            )
-        };
-        let kind = match what {
-            "cannot be reached" => ErrorKind::Unreachable,
-            _ => ErrorKind::Host,
-        };
-        Error::new(kind, format!("{at} {what}"))
-            .caused_by(last_words(words))
-            .hint(hint)
+        explain(&self.endpoint, words)
     }
 }
 
@@ -364,29 +328,6 @@ fn describe(error: &openssh::Error) -> String {
         source = inner.source();
     }
     text
-}
-
-/// What OpenSSH says that helps nobody: a banner, advice about files of this run alone, and the
-/// name that it has for the other end of a proxy.
-const EMPTY_WORDS: &[&str] = &[
-    "@",
-    "remove with:",
-    "ssh-keygen -f",
-    "Offending ",
-    "Add correct host key in ",
-    "Please contact your system administrator",
-    "Connection to UNKNOWN port",
-];
-
-/// The last lines that say something.
-fn last_words(words: &str) -> String {
-    let empty = |line: &str| EMPTY_WORDS.iter().any(|words| line.starts_with(words));
-    let lines: Vec<&str> = words
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !empty(line))
-        .collect();
-    lines[lines.len().saturating_sub(4)..].join("\n")
 }
 
 fn pinned_keys(endpoints: &[Endpoint]) -> String {
@@ -445,6 +386,7 @@ fn bastions(
             socket: sockets.join(name),
             connect_timeout: endpoint.connect_timeout,
             keep: endpoint.keep_connection,
+            password: None,
         };
         bastions.entry(jump).or_insert_with(|| Bastion {
             master,
@@ -512,6 +454,7 @@ fn through(bastion: &Master) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inventory::Become;
 
     fn endpoint() -> Endpoint {
         Endpoint {
@@ -524,9 +467,11 @@ mod tests {
             identity: None,
             jump: Some("bastion.example.com".into()),
             proxy_command: None,
+            password: None,
+            bootstraps: false,
             host_keys: vec!["ssh-ed25519 AAAA1".into()],
-            sudo: true,
-            sudo_password: None,
+            becoming: Become::Sudo,
+            become_password: None,
             connect_timeout: Duration::from_secs(10),
             keep_connection: Duration::from_secs(60),
             revert_after: Duration::from_secs(60),

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::document::{Duration, Location, Name, Section};
 
 /// One machine.
@@ -52,8 +54,13 @@ pub struct SshSettings {
     pub jump: Option<String>,
     /// A command that connects its standard input and output to the host.
     pub proxy_command: Option<String>,
-    /// How root's rights are got.
+    /// How root's rights are got where the account is not root.
     pub becoming: Become,
+    /// The secret with the password that is asked for then: of root with `su`, of the account
+    /// with the others.
+    pub become_password: Option<Name>,
+    /// The access that the provider of a new machine gives.
+    pub bootstrap: Option<Bootstrap>,
     /// How long a connection may take to be made.
     pub connect_timeout: std::time::Duration,
     /// How long an idle connection stays for runs to come; zero ends it with the run.
@@ -62,15 +69,55 @@ pub struct SshSettings {
     pub revert_after: std::time::Duration,
 }
 
-/// How root's rights are got.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The access that the provider of a new machine gives, with which the operator's own is made.
+#[derive(Clone, Debug)]
+pub struct Bootstrap {
+    /// The account.
+    pub user: String,
+    /// The port, when another one than later.
+    pub port: Option<u16>,
+    /// A private key file, when another one than later.
+    pub identity: Option<String>,
+    /// The secret with the password that the account is let in with.
+    pub password: Option<Name>,
+    /// How root's rights are got where the account is not root.
+    pub becoming: Become,
+    /// The secret with the password that is asked for then.
+    pub become_password: Option<Name>,
+    /// Public keys for the operator's account, beside that of its `identity`.
+    pub authorized_keys: Vec<String>,
+}
+
+/// How root's rights are got where the account is not root.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Become {
-    /// Through sudo unless the account is root already.
-    Auto,
+    /// Through sudo.
+    #[default]
+    Sudo,
+    /// Through doas.
+    Doas,
+    /// Through su.
+    Su,
     /// Not at all: the account must be root.
     Never,
-    /// Through sudo with the password that a secret holds.
-    SudoWithPassword(Name),
+}
+
+impl Become {
+    /// What inventories call them.
+    const WORDS: [(&'static str, Self); 4] = [
+        ("sudo", Self::Sudo),
+        ("doas", Self::Doas),
+        ("su", Self::Su),
+        ("never", Self::Never),
+    ];
+
+    /// The word of an inventory, which is the name of the program where there is one.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        let row = Self::WORDS.iter().find(|(_, way)| *way == self);
+        row.map_or("", |(word, _)| word)
+    }
 }
 
 impl Default for SshSettings {
@@ -81,7 +128,9 @@ impl Default for SshSettings {
             identity: None,
             jump: None,
             proxy_command: None,
-            becoming: Become::Auto,
+            becoming: Become::default(),
+            become_password: None,
+            bootstrap: None,
             connect_timeout: std::time::Duration::from_secs(10),
             keep_connection: std::time::Duration::from_secs(60),
             revert_after: std::time::Duration::from_secs(60),
@@ -96,16 +145,19 @@ impl SshSettings {
             return above.clone();
         };
         let text = |key: &str| section.string(key).map(|entry| entry.value);
+        let (becoming, become_password) = parse_become(&section, above);
         let settings = Self {
             user: text("user").or_else(|| above.user.clone()),
-            port: section
-                .integer("port", 1..=65_535)
-                .and_then(|entry| u16::try_from(entry.value).ok())
-                .or(above.port),
+            port: parse_port(&section).or(above.port),
             identity: text("identity").or_else(|| above.identity.clone()),
             jump: text("jump").or_else(|| above.jump.clone()),
             proxy_command: text("proxy_command").or_else(|| above.proxy_command.clone()),
-            becoming: parse_become(&section).unwrap_or_else(|| above.becoming.clone()),
+            becoming,
+            become_password,
+            bootstrap: section
+                .section("bootstrap")
+                .and_then(Bootstrap::parse)
+                .or_else(|| above.bootstrap.clone()),
             connect_timeout: section
                 .parse::<Duration>("connect_timeout")
                 .map_or(above.connect_timeout, |entry| entry.value.0),
@@ -121,24 +173,58 @@ impl SshSettings {
     }
 }
 
-fn parse_become(section: &Section<'_>) -> Option<Become> {
-    let how = section.choice(
-        "become",
-        &[("auto", Become::Auto), ("never", Become::Never)],
-    );
-    let password = section.parse::<Name>("sudo_password");
-    match (how, password) {
-        (Some(Become::Never), Some(password)) => {
-            section.error_at(
-                &password.location,
-                "`sudo_password` has no use with `become = \"never\"`",
-                None,
-            );
-            None
+impl Bootstrap {
+    fn parse(section: Section<'_>) -> Option<Self> {
+        let user = section.require_string("user");
+        let password = section.parse::<Name>("password");
+        let (becoming, become_password) = parse_become(&section, &SshSettings::default());
+        let mut authorized_keys = Vec::new();
+        for key in section.one_or_more_strings("authorized_keys") {
+            if is_public_key(&key.value) {
+                authorized_keys.push(key.value);
+            } else {
+                section.error_at(
+                    &key.location,
+                    "`authorized_keys` has no public key here",
+                    Some("a line of a .pub file: ssh-ed25519 AAAA…".to_owned()),
+                );
+            }
         }
-        (_, Some(password)) => Some(Become::SudoWithPassword(password.value)),
-        (how, None) => how,
+        let bootstrap = Self {
+            user: user.map(|entry| entry.value).unwrap_or_default(),
+            port: parse_port(&section),
+            identity: section.string("identity").map(|entry| entry.value),
+            password: password.map(|entry| entry.value),
+            becoming,
+            become_password,
+            authorized_keys,
+        };
+        section.finish();
+        Some(bootstrap)
     }
+}
+
+fn parse_port(section: &Section<'_>) -> Option<u16> {
+    let port = section.integer("port", 1..=65_535)?;
+    u16::try_from(port.value).ok()
+}
+
+/// A password belongs to its way: whoever goes another way than the table above has none from it.
+fn parse_become(section: &Section<'_>, above: &SshSettings) -> (Become, Option<Name>) {
+    let own = section.choice("become", &Become::WORDS);
+    let becoming = own.unwrap_or(above.becoming);
+    let Some(password) = section.parse::<Name>("become_password") else {
+        let same = becoming == above.becoming;
+        return (becoming, above.become_password.clone().filter(|_| same));
+    };
+    if becoming == Become::Never {
+        section.error_at(
+            &password.location,
+            "`become_password` has no use with `become = \"never\"`",
+            None,
+        );
+    }
+    (becoming, Some(password.value))
 }
 
 impl Host {

@@ -9,7 +9,7 @@ mod pin;
 mod provider;
 
 pub use group::{Group, Volume};
-pub use host::{Become, Host, SshSettings, VolumeIdentity};
+pub use host::{Become, Bootstrap, Host, SshSettings, VolumeIdentity};
 pub use pin::pin_host_key;
 pub use provider::{CloudSettings, LabSettings, LabUser, Provider};
 

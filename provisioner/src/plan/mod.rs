@@ -3,6 +3,7 @@
 //! Goes in: desired resources and observed facts. Comes out: a [`HostPlan`] per host. Invariant:
 //! pure; the same facts give the same plan.
 
+pub mod bootstrap;
 mod desired;
 pub mod drift;
 pub mod removal;

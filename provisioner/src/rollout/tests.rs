@@ -22,6 +22,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::*;
 use crate::document::{Diagnostics, Source};
 use crate::host::{Endpoint, FakeHost, Host, Requests, Script};
+use crate::inventory::Become;
 use crate::plan::{HostDesired, PlayDesired};
 use crate::playbook::{BatchSize, Health, Pace, Play};
 use crate::report::{HostOutcome, Outcome};
@@ -92,9 +93,11 @@ fn endpoint(name: &str) -> Endpoint {
         identity: None,
         jump: None,
         proxy_command: None,
+        password: None,
+        bootstraps: false,
         host_keys: Vec::new(),
-        sudo: false,
-        sudo_password: None,
+        becoming: Become::Never,
+        become_password: None,
         connect_timeout: Duration::from_secs(1),
         keep_connection: Duration::ZERO,
         revert_after: Duration::from_secs(60),

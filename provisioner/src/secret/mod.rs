@@ -53,6 +53,18 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A value with its name, which may be seen.
+#[derive(Clone, Debug)]
+pub struct NamedSecret {
+    /// The name.
+    pub name: Name,
+    /// The value.
+    pub value: Secret,
+}
+
+/// Asks somebody for the value of a secret.
+pub type Ask<'a> = &'a dyn Fn(&Name) -> Result<String>;
+
 /// Where a secret comes from.
 #[derive(Clone, Debug)]
 pub struct SecretSource {
@@ -71,6 +83,8 @@ pub enum SecretOrigin {
     File(String),
     /// From what a program prints; one line end at its end is dropped.
     Command(Vec<String>),
+    /// From whoever runs this, at the terminal.
+    Terminal,
     /// From the environment's encrypted file.
     Encrypted(SealedValue),
 }
@@ -91,8 +105,12 @@ impl SecretSource {
             .map(|entry| entry.value)
             .collect();
         let command = (!command.is_empty()).then_some(SecretOrigin::Command(command));
-        let mut origins: Vec<SecretOrigin> =
-            [variable, file, command].into_iter().flatten().collect();
+        let ask = section.boolean("ask").unwrap_or(false);
+        let ask = ask.then_some(SecretOrigin::Terminal);
+        let mut origins: Vec<SecretOrigin> = [variable, file, command, ask]
+            .into_iter()
+            .flatten()
+            .collect();
         let origin = if origins.len() == 1 {
             origins.pop()
         } else {
@@ -100,7 +118,7 @@ impl SecretSource {
         };
         if origin.is_none() {
             section.error(
-                "a secret comes from exactly one of `env`, `file` and `command`",
+                "a secret comes from exactly one of `env`, `file`, `command` and `ask = true`",
                 None,
             );
         }
@@ -115,7 +133,13 @@ impl SecretSource {
     ///
     /// # Errors
     /// It cannot be had; the message names the source, never the value.
-    pub fn resolve(&self, name: &Name, root: &Path, identities: &Identities) -> Result<Secret> {
+    pub fn resolve(
+        &self,
+        name: &Name,
+        root: &Path,
+        identities: &Identities,
+        ask: Ask<'_>,
+    ) -> Result<Secret> {
         let wrap = |what: String| {
             Error::configuration(format!("secret `{name}` cannot be had"))
                 .caused_by(what)
@@ -129,6 +153,7 @@ impl SecretSource {
             SecretOrigin::File(path) => std::fs::read_to_string(root.join(path))
                 .map_err(|error| wrap(format!("{path}: {error}")))?,
             SecretOrigin::Command(arguments) => run(arguments, root).map_err(wrap)?,
+            SecretOrigin::Terminal => ask(name)?,
             SecretOrigin::Encrypted(sealed) => return Secret::open(sealed, name, identities),
         };
         let value = value.strip_suffix('\n').map_or(value.as_str(), |value| {
@@ -181,11 +206,18 @@ impl Secrets {
         sources: &BTreeMap<Name, SecretSource>,
         root: &Path,
         identities: &Identities,
+        ask: Ask<'_>,
     ) -> Result<Self> {
         let mut secrets = Self::default();
         let mut failures = Vec::new();
-        for (name, source) in sources {
-            match source.resolve(name, root, identities) {
+        let asked = |source: &SecretSource| matches!(source.origin, SecretOrigin::Terminal);
+        let (typed, had): (Vec<_>, Vec<_>) = sources.iter().partition(|(_, one)| asked(one));
+        for (name, source) in had.into_iter().chain(typed) {
+            // Nobody types anything for a run that cannot be.
+            if asked(source) && !failures.is_empty() {
+                break;
+            }
+            match source.resolve(name, root, identities, ask) {
                 Ok(secret) => drop(secrets.values.insert(name.clone(), secret)),
                 Err(error) => failures.push(error),
             }

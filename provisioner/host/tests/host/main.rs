@@ -9,4 +9,5 @@ mod power;
 mod secret;
 mod system;
 mod talk;
+mod terminal;
 mod volume;

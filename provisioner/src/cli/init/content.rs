@@ -214,7 +214,8 @@ provider = \"on-prem\"
     text.push_str(&hint("identity", &answers.identity, "~/.ssh/id_ed25519"));
     text.push_str(&hint("jump", &answers.jump, "bastion.example.com"));
     text.push_str(
-        "# sudo_password = \"sudo\"   # the name of a secret, where sudo asks for a password\n",
+        "# become_password = \"sudo\" # the name of a secret, where sudo asks for a password\n\
+         # bootstrap = { user = \"root\" }   # what a provider gave: `provision bootstrap` makes `user`\n",
     );
     let about = [
         (

@@ -30,7 +30,7 @@ pub(super) struct InitArgs {
     /// more, the first one balances. Asked for without
     #[arg(value_name = "ADDRESS")]
     addresses: Vec<String>,
-    /// The account to log in with: root, or one that may use sudo
+    /// The account to log in with: root, or one that may use sudo; `provision bootstrap` makes it
     #[arg(long)]
     user: Option<String>,
     /// The private key to log in with; without, the keys and the agent of your ssh

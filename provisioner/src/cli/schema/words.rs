@@ -21,12 +21,27 @@ pub(super) const WORDS: &[(SchemaKind, &str, &str)] = &[
     (
         SchemaKind::Inventory,
         "ssh.become",
-        "`auto` uses sudo unless the account is root, `never` uses none.",
+        "What makes an account root that is not: `sudo` without, `doas`, `su`, or `never`.",
     ),
     (
         SchemaKind::Inventory,
-        "ssh.sudo_password",
-        "The name of a secret that holds the password that sudo asks for.",
+        "ssh.become_password",
+        "The name of a secret with the password that is asked for then; su takes that of root.",
+    ),
+    (
+        SchemaKind::Inventory,
+        "ssh.bootstrap",
+        "The access that a provider gave: with it `provision bootstrap` makes the account of [ssh].",
+    ),
+    (
+        SchemaKind::Inventory,
+        "ssh.bootstrap.password",
+        "The name of a secret with the password that the account is let in with.",
+    ),
+    (
+        SchemaKind::Inventory,
+        "ssh.bootstrap.authorized_keys",
+        "Public keys for the account of [ssh], beside that of its `identity`.",
     ),
     (SchemaKind::Inventory, "ssh.jump", "A host to jump through."),
     (SchemaKind::Inventory, "ssh.identity", "A private key file."),
@@ -154,6 +169,11 @@ pub(super) const WORDS: &[(SchemaKind, &str, &str)] = &[
         SchemaKind::Environment,
         "secrets.*.command",
         "A program, with its arguments, that prints the secret.",
+    ),
+    (
+        SchemaKind::Environment,
+        "secrets.*.ask",
+        "Asked for at the terminal, once in a run.",
     ),
     (
         SchemaKind::Playbook,

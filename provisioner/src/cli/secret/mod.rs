@@ -12,9 +12,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde::Serialize;
 
+use super::ask::{ask_secret, hidden};
 use super::{OutputArgs, ProjectArgs};
 use crate::document::{Diagnostics, Name, Source, read_source, replace_file, suggestion};
 use crate::error::{Error, Result};
@@ -250,7 +250,7 @@ impl Store {
             origin: SecretOrigin::Encrypted(sealed.clone()),
             location: sealed.location.clone(),
         };
-        let value = source.resolve(name, self.project.root(), &self.identities)?;
+        let value = source.resolve(name, self.project.root(), &self.identities, &ask_secret)?;
         Ok(value.expose().to_owned())
     }
 
@@ -389,7 +389,7 @@ fn value_of(args: &SetArgs) -> Result<String> {
             };
             read_bounded(std::fs::File::open(path).map_err(wrap)?).map_err(wrap)?
         }
-        _ if std::io::stdin().is_terminal() => ask(&format!("value of {}: ", args.name))?,
+        _ if std::io::stdin().is_terminal() => hidden(&format!("value of {}: ", args.name))?,
         _ => read_bounded(std::io::stdin().lock()).map_err(|error| {
             Error::usage("the standard input cannot be read as text").caused_by(error)
         })?,
@@ -406,25 +406,6 @@ fn read_bounded(reader: impl std::io::Read) -> std::io::Result<String> {
 fn without_line_end(text: &str) -> &str {
     text.strip_suffix('\n')
         .map_or(text, |text| text.strip_suffix('\r').unwrap_or(text))
-}
-
-/// Asks on the terminal, without showing what is typed.
-fn ask(question: &str) -> Result<String> {
-    let stdin = std::io::stdin();
-    let wrap =
-        |error: std::io::Error| Error::controller("the terminal cannot be read").caused_by(error);
-    let shown = tcgetattr(&stdin).map_err(|error| wrap(error.into()))?;
-    let mut hidden: Termios = shown.clone();
-    hidden.local_modes.remove(LocalModes::ECHO);
-    hidden.local_modes.insert(LocalModes::ECHONL);
-    let _ = write!(std::io::stderr().lock(), "{question}");
-    tcsetattr(&stdin, OptionalActions::Flush, &hidden).map_err(|error| wrap(error.into()))?;
-    let mut line = String::new();
-    let read = stdin.read_line(&mut line);
-    let restored = tcsetattr(&stdin, OptionalActions::Flush, &shown);
-    read.map_err(wrap)?;
-    restored.map_err(|error| wrap(error.into()))?;
-    Ok(line)
 }
 
 /// Letters and digits, each as likely as any other.
@@ -450,7 +431,12 @@ fn get(args: &GetArgs) -> Result<ExitCode> {
     let store = Store::open(&args.common)?;
     let value = match store.environment.secrets.get(&args.name) {
         Some(source) => source
-            .resolve(&args.name, store.project.root(), &store.identities)?
+            .resolve(
+                &args.name,
+                store.project.root(),
+                &store.identities,
+                &ask_secret,
+            )?
             .expose()
             .to_owned(),
         None => match store.file()? {
@@ -519,6 +505,7 @@ fn list(args: &ListArgs) -> Result<ExitCode> {
             SecretOrigin::Environment(variable) => ("env", variable.clone()),
             SecretOrigin::File(path) => ("file", path.clone()),
             SecretOrigin::Command(words) => ("command", words.first().cloned().unwrap_or_default()),
+            SecretOrigin::Terminal => ("ask", String::new()),
             SecretOrigin::Encrypted(_) => continue,
         };
         rows.push(Row {
