@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Host,
     /// A host that does not answer at all.
     Unreachable,
+    /// A host whose connection ended in the middle.
+    Lost,
     /// A host that does not let the account in, or does not make it root: trying again is no use,
     /// and may lock the account.
     Denied,

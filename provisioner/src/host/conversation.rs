@@ -29,6 +29,9 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// How long a helper may take to say who it is, or to go.
 const PROMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long the end of what is said may take to be said.
+const HUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Something that ends a connection when it is dropped or awaited.
 pub(super) type Closer = Box<dyn FnOnce() -> super::BoxFuture<'static, ()> + Send>;
 
@@ -362,7 +365,7 @@ impl Conversation {
 
     /// Lets the helper go and ends the connection.
     pub async fn close(mut self) {
-        let _ = self.transport.writer.shutdown().await;
+        hush(&mut self.transport.writer).await;
         drop(self.transport.writer);
         let _ = tokio::time::timeout(PROMPT_TIMEOUT, (self.transport.closer)()).await;
     }
@@ -437,7 +440,7 @@ impl Conversation {
                 () = interrupt.comes(), if !*hushed => {
                     // The helper notices the end of its input, ends the step in hand and answers.
                     *hushed = true;
-                    let _ = transport.writer.shutdown().await;
+                    hush(&mut transport.writer).await;
                 }
             }
         }
@@ -448,8 +451,9 @@ impl Conversation {
         let mut stderr = (&mut self.transport.stderr).take(4096);
         let read = stderr.read_to_end(&mut words);
         let _ = tokio::time::timeout(Duration::from_secs(1), read).await;
-        let error = Error::host(format!("{}: the conversation broke off", self.name))
-            .hint("run it again: what was begun is completed");
+        let message = format!("{}: the conversation broke off", self.name);
+        let error =
+            Error::new(ErrorKind::Lost, message).hint("run it again: what was begun is completed");
         let words = String::from_utf8_lossy(&words);
         if words.trim().is_empty() {
             error
@@ -466,4 +470,9 @@ impl Conversation {
         Error::host(format!("{}: its helper answered out of order", self.name))
             .hint("provision and provision-host must come from one build")
     }
+}
+
+/// Says that nothing more comes. Whoever takes nothing any more is not waited for.
+async fn hush(writer: &mut (dyn AsyncWrite + Send + Unpin)) {
+    let _ = tokio::time::timeout(HUSH_TIMEOUT, writer.shutdown()).await;
 }

@@ -13,7 +13,7 @@ use provision_protocol::operation::operation;
 
 use super::RunOptions;
 use super::session::HostSession;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::ResourceChange;
 use crate::report::Event;
 
@@ -100,7 +100,14 @@ impl HostSession {
                     return Ok(());
                 }
                 Ok(false) => return Err(Error::host("it put the change back by itself")),
-                Err(error) => last = Some(error),
+                Err(error) => {
+                    let denied = error.kind == ErrorKind::Denied;
+                    let again = last.as_ref().map(|last: &Error| last.kind);
+                    last = Some(error);
+                    if denied && again == Some(ErrorKind::Denied) {
+                        break;
+                    }
+                }
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -142,7 +149,8 @@ impl HostSession {
             .host
             .as_ref()
             .map_or(MARGIN, |host| host.revert_after());
-        let until = Instant::now() + after + MARGIN;
+        let reverts = Instant::now() + after;
+        let until = reverts + MARGIN;
         loop {
             match self.look_whether_armed().await {
                 Ok(false) => {
@@ -159,6 +167,11 @@ impl HostSession {
                         "it shall put the change back by itself within {}, and was not seen to",
                         humantime::format_duration(after)
                     );
+                }
+                // Whoever is denied again and again may lock the account for the time after, too.
+                Err(error) if error.kind == ErrorKind::Denied => {
+                    let rest = reverts.saturating_duration_since(Instant::now());
+                    tokio::time::sleep(rest.max(PAUSE)).await;
                 }
                 _ => tokio::time::sleep(PAUSE).await,
             }

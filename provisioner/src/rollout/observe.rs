@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use provision_protocol::fact::{Fact, Query, fact_kind, query};
+use provision_protocol::generation::GenerationsFact;
+use provision_protocol::message::Probed;
+use provision_protocol::operation::ManifestEntry;
 
 use super::RunOptions;
 use super::deadman::{ask_whether_armed, read_whether_armed};
@@ -22,6 +25,9 @@ use crate::report::Event;
 
 /// How often a lock is tried that another run holds.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
+
+/// The pauses before a host is asked again whose connection was lost: looking changes nothing.
+const RETRY_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 
 /// What was found on all hosts.
 #[derive(Debug)]
@@ -106,7 +112,18 @@ pub async fn observe(
             .map(|(index, (host, desired))| async move {
                 let name = host.name().to_owned();
                 let role = (desired.part, desired.balancer.clone());
-                let mut result = observe_host(host.as_ref(), desired, lock, options).await;
+                let mut result = observe_host(host.as_ref(), &desired, lock, options).await;
+                for pause in RETRY_PAUSES {
+                    if !result.as_ref().is_err_and(|error| is_lost(error, options)) {
+                        break;
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = options.interrupt.comes() => break,
+                    }
+                    result = observe_host(host.as_ref(), &desired, lock, options).await;
+                }
+                let mut result = result.map(|found| found.session(desired));
                 if let Ok(session) = &mut result {
                     session.host = Some(host);
                 }
@@ -132,12 +149,40 @@ pub async fn observe(
     observation
 }
 
+/// Whether a host may be asked again: nobody has ended the run, and its connection was lost.
+fn is_lost(error: &Error, options: &RunOptions) -> bool {
+    error.kind == ErrorKind::Lost && !options.interrupt.has_come()
+}
+
+/// What was found on one host.
+struct Found {
+    conversation: Conversation,
+    plan: HostPlan,
+    health: Vec<Probed>,
+    taken_out: BTreeSet<String>,
+    armed: bool,
+    manifest: Vec<ManifestEntry>,
+    generations: GenerationsFact,
+}
+
+impl Found {
+    fn session(self, desired: HostDesired) -> HostSession {
+        let mut session = HostSession::new(self.conversation, desired, self.plan, self.health);
+        session.taken_out = self.taken_out;
+        session.armed = self.armed;
+        session.manifest = self.manifest;
+        session.open = self.generations.generations.into_iter().next_back();
+        session.peers = self.generations.peers;
+        session
+    }
+}
+
 async fn observe_host(
     host: &dyn Host,
-    desired: HostDesired,
+    desired: &HostDesired,
     lock: bool,
     options: &RunOptions,
-) -> Result<HostSession> {
+) -> Result<Found> {
     let working = |doing: &str| {
         let event = Event::Working {
             host: host.name().to_owned(),
@@ -153,7 +198,7 @@ async fn observe_host(
     let own = queries.len();
     let peers = options.keepers.contains(host.name());
     queries.extend(remembered(options, peers, 0));
-    queries.extend(ask_taken_out(&desired));
+    queries.extend(ask_taken_out(desired));
     queries.extend(lock.then(ask_whether_armed));
     let targets: Vec<&str> = desired
         .health()
@@ -183,22 +228,24 @@ async fn observe_host(
         None => BTreeSet::new(),
     };
     let (manifest, generations) = read_remembered(host.name(), answers)?;
-    let mut plan = first_plan(&desired, &facts, &conversation);
-    let left = removal::left(&manifest, &desired);
+    let mut plan = first_plan(desired, &facts, &conversation);
+    let left = removal::left(&manifest, desired);
     let changes = desired.part == Part::Changes && !desired.plays.is_empty();
     if !left.is_empty() && changes {
         let facts = conversation.ask(removal::queries(&left)).await?;
-        let (changes, stays) = removal::removals(&left, &facts, &desired);
+        let (changes, stays) = removal::removals(&left, &facts, desired);
         plan.changes.extend(changes);
         plan.stays = stays;
     }
-    let mut session = HostSession::new(conversation, desired, plan, health);
-    session.taken_out = taken_out;
-    session.armed = armed;
-    session.manifest = manifest;
-    session.open = generations.generations.into_iter().next_back();
-    session.peers = generations.peers;
-    Ok(session)
+    Ok(Found {
+        conversation,
+        plan,
+        health,
+        taken_out,
+        armed,
+        manifest,
+        generations,
+    })
 }
 
 fn first_plan(desired: &HostDesired, facts: &[Fact], conversation: &Conversation) -> HostPlan {

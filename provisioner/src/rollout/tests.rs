@@ -285,6 +285,37 @@ fn a_file_that_one_host_refuses_changes_no_host() {
     );
 }
 
+#[test]
+fn a_host_whose_connection_is_lost_while_it_is_looked_at_is_asked_again() {
+    let lost = Arc::new(AtomicUsize::new(0));
+    let times = Arc::clone(&lost);
+    let script: Script = Arc::new(move |host, request| match request {
+        to_host::Body::Observe(_) if host == "b" && times.fetch_add(1, Ordering::SeqCst) == 0 => {
+            None
+        }
+        other => Some(well(other)),
+    });
+    let run = run(play(Vec::new(), 0), script);
+    assert_eq!(run.outcome("b"), Outcome::Changed);
+    assert_eq!(run.performed(), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_host_that_loses_every_connection_is_named_and_no_host_is_changed() {
+    let script: Script = Arc::new(|host, request| match request {
+        to_host::Body::Observe(_) if host == "b" => None,
+        other => Some(well(other)),
+    });
+    let run = run(play(Vec::new(), 0), script);
+    let error = run.outcomes.as_ref().unwrap_err();
+    assert!(error.contains("b: the conversation broke off"), "{error}");
+    assert_eq!(run.performed(), Vec::<&str>::new());
+    let observed = |(host, body): &&(String, to_host::Body)| {
+        host == "b" && matches!(body, to_host::Body::Observe(_))
+    };
+    assert_eq!(run.requests.iter().filter(observed).count(), 3);
+}
+
 /// In what order hosts were changed and waited for.
 fn order(run: &Run) -> Vec<String> {
     let requests = run.requests.iter();
@@ -377,12 +408,18 @@ fn a_host_that_was_left_unhealthy_stops_the_rollout_before_it_spreads() {
 
 #[test]
 fn a_connection_that_breaks_at_any_request_is_never_called_a_success() {
-    let requests_of_a_good_run = {
+    let (requests_of_a_good_run, looks) = {
         let run = run(
             play(vec![BatchSize::Hosts(1)], 0),
             Arc::new(|_, request| Some(well(request))),
         );
-        run.requests.iter().filter(|(host, _)| host == "a").count()
+        let of_a = || run.requests.iter().filter(|(host, _)| host == "a");
+        let looks = |body: &to_host::Body| {
+            use to_host::Body::{Lock, Observe, Probe};
+            matches!(body, Lock(_) | Observe(_) | Probe(_))
+        };
+        let before_anything = of_a().take_while(|(_, body)| looks(body)).count();
+        (of_a().count(), before_anything)
     };
     assert!(
         requests_of_a_good_run >= 9,
@@ -407,7 +444,12 @@ fn a_connection_that_breaks_at_any_request_is_never_called_a_success() {
                 assert_eq!(run.performed(), Vec::<&str>::new(), "broken at {broken}");
             }
             Ok(_) => {
-                assert_eq!(run.outcome("a"), Outcome::Failed, "broken at {broken}");
+                // Whoever has only looked asks again.
+                let outcome = match broken < looks {
+                    true => Outcome::Changed,
+                    false => Outcome::Failed,
+                };
+                assert_eq!(run.outcome("a"), outcome, "broken at {broken}");
                 assert!(begun, "broken at {broken}");
             }
         }

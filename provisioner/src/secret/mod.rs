@@ -20,7 +20,11 @@ pub use scratch::ScratchFile;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::document::{Location, Name, Section};
 use crate::error::{Error, Result};
@@ -152,7 +156,9 @@ impl SecretSource {
             })?,
             SecretOrigin::File(path) => std::fs::read_to_string(root.join(path))
                 .map_err(|error| wrap(format!("{path}: {error}")))?,
-            SecretOrigin::Command(arguments) => run(arguments, root).map_err(wrap)?,
+            SecretOrigin::Command(arguments) => {
+                run(arguments, root, COMMAND_TIMEOUT).map_err(wrap)?
+            }
             SecretOrigin::Terminal => ask(name)?,
             SecretOrigin::Encrypted(sealed) => return Secret::open(sealed, name, identities),
         };
@@ -170,13 +176,29 @@ impl SecretSource {
     }
 }
 
-fn run(arguments: &[String], root: &Path) -> std::result::Result<String, String> {
+/// How long a program may take to print a secret; a person may have to unlock something for it.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+fn run(arguments: &[String], root: &Path, within: Duration) -> std::result::Result<String, String> {
     let (program, rest) = arguments.split_first().ok_or("no program")?;
-    let output = Command::new(program)
+    let child = Command::new(program)
         .args(rest)
         .current_dir(root)
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .map_err(|error| format!("{program}: {error}"))?;
+    let process = Pid::from_child(&child);
+    let (sender, ended) = mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let output = match ended.recv_timeout(within) {
+        Ok(output) => output.map_err(|error| format!("{program}: {error}"))?,
+        Err(_) => {
+            let _ = kill_process(process, Signal::KILL);
+            let within = humantime::format_duration(within);
+            return Err(format!("{program} did not end within {within}"));
+        }
+    };
     if !output.status.success() {
         // What it printed may be the secret all the same, and it may complain with it.
         let printed = String::from_utf8_lossy(&output.stdout);

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::content::Content;
 use crate::document::{Diagnostics, Entry, Location, suggestion};
@@ -21,6 +22,12 @@ const ANY: &str = "*";
 
 /// The largest artifact that is fetched, in bytes.
 const DOWNLOAD_LIMIT_BYTES: u64 = 4 << 30;
+
+/// How long a server may take to be connected to, and to begin its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long an artifact may take to arrive.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 /// Contents by artifact and architecture.
 #[derive(Clone, Debug, Default)]
@@ -302,7 +309,7 @@ fn fetch(candidate: &Candidate, source: &ArtifactSource) -> Result<PathBuf, Stri
         return Ok(target);
     }
     let partial = folder.join(format!("{expected}.{}", std::process::id()));
-    let result = download(url, &partial);
+    let result = download(url, &partial, ANSWER_TIMEOUT);
     if let Err(error) = result {
         let _ = std::fs::remove_file(&partial);
         return Err(format!("{url}: {error}"));
@@ -325,8 +332,14 @@ fn cache_folder() -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-fn download(url: &str, target: &Path) -> Result<(), String> {
-    let mut response = ureq::get(url).call().map_err(|error| error.to_string())?;
+fn download(url: &str, target: &Path, answers_within: Duration) -> Result<(), String> {
+    let patience = ureq::Agent::config_builder()
+        .timeout_connect(Some(answers_within))
+        .timeout_recv_response(Some(answers_within))
+        .timeout_global(Some(DOWNLOAD_TIMEOUT))
+        .build();
+    let agent = ureq::Agent::new_with_config(patience);
+    let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
     let mut reader = response
         .body_mut()
         .with_config()
@@ -337,4 +350,20 @@ fn download(url: &str, target: &Path) -> Result<(), String> {
     file.flush()
         .and_then(|()| file.sync_all())
         .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_says_nothing_is_not_waited_for() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", silent.local_addr().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("artifact");
+        let error = download(&url, &target, Duration::from_millis(100)).unwrap_err();
+        assert!(error.contains("timeout"), "{error}");
+        assert!(!target.exists());
+    }
 }
