@@ -399,10 +399,11 @@ impl<'a> Record<'a> {
 
     /// Removes every attribute with this key, and says whether there was one.
     pub fn remove_key(&mut self, key: &[u8]) -> bool {
-        let mut found = false;
-        while let Some(place) = self.find(key) {
+        let mut next = self.find(key);
+        let found = next.is_some();
+        while let Some(place) = next {
             self.remove(place);
-            found = true;
+            next = self.find_after(place, key);
         }
         found
     }

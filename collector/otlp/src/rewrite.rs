@@ -107,6 +107,10 @@ impl<'a> Rewriter<'a> {
             return None;
         }
         self.copy_until(self.source.len());
+        // What is left of a large request may be little, and may wait for long.
+        if self.out.len() < self.out.capacity() / 2 {
+            self.out.shrink_to_fit();
+        }
         Some(self.out)
     }
 

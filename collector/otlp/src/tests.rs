@@ -336,10 +336,21 @@ fn lengths_are_as_short_as_they_can_be_however_much_was_expected_before() {
     let log = |length: usize| {
         let text = "y".repeat(length);
         format!(
-            r#"{{"body":{{"stringValue":"{text}"}},"attributes":[{{"key":"a","value":{{"stringValue":"{text}"}}}}]}}"#
+            r#"{{"body":{{"stringValue":"{text}"}},"attributes":[{{"key":"a","value":{{"stringValue":"{text}"}}}}],"flags":1}}"#
         )
     };
-    for (own, most) in [(50, 0), (50, 60), (50, 120), (5, 120), (5, 300), (200, 20)] {
+    // Records of about 120 bytes and scopes of about 16 KiB are where a length becomes longer.
+    for (own, most) in [
+        (50, 0),
+        (50, 60),
+        (50, 120),
+        (52, 140),
+        (53, 140),
+        (54, 140),
+        (5, 120),
+        (5, 300),
+        (200, 20),
+    ] {
         let logs = vec![log(own); 120].join(",");
         let scope = format!(r#"{{"logRecords":[{logs}]}}"#);
         let entry = format!(r#"{{"scopeLogs":[{scope},{scope}]}}"#);

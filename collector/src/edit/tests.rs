@@ -99,6 +99,15 @@ fn actions_follow_one_another() {
 }
 
 #[test]
+fn what_was_added_where_nothing_was_is_found_again() {
+    let result = after(
+        "- {key: env, value: prod}\n- {key: env, action: delete}",
+        "",
+    );
+    assert_eq!(result, "");
+}
+
+#[test]
 fn hashes_as_otelcol_does() {
     let result = after(
         "- {key: text, action: hash}

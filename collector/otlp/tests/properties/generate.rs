@@ -55,7 +55,7 @@ impl Generator {
                 fields.push(self.unknown());
             }
         }
-        // Half of the messages have their fields in an unusual order.
+        // A quarter of the messages has its fields in an unusual order.
         if self.random.bool() && self.random.bool() {
             self.random.shuffle(&mut fields);
         }
