@@ -166,8 +166,12 @@ fn removal(entry: &ManifestEntry, fact: &Fact) -> Result<Change, &'static str> {
             }
             if entry.existed && wrote {
                 change.action = Action::Update;
-                let words =
-                    "it left the playbook: what stood there before the first run is put back";
+                let words = match entry.previous_sha256.is_empty() {
+                    true => "it left the playbook: it stays, since what held a secret is not kept",
+                    false => {
+                        "it left the playbook: what stood there before the first run is put back"
+                    }
+                };
                 change.details.push(Detail::Note(words.to_owned()));
             } else if let Some(text) = &found.text {
                 change.details.push(Detail::Text(text_diff(text, "")));

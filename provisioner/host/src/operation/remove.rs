@@ -123,9 +123,12 @@ fn remove_file(task: &Task<'_>, name: &str, entry: &Entry) -> Result<(), Failure
     let now = file::open(&path)
         .and_then(|mut file| content::hash(&mut file))
         .doing(|| format!("read {name}"))?;
-    // What held a secret before is not kept, so it stays.
-    let is_kept = !entry.previous_sha256.is_empty();
-    if entry.existed && (now == entry.previous_sha256 || !is_kept) {
+    if entry.existed && entry.previous_sha256.is_empty() {
+        // What held a secret before is not kept. What is there now may hold one that only its
+        // present owner and mode protect.
+        return Ok(());
+    }
+    if entry.existed && now == entry.previous_sha256 {
         return restore_attributes(task, &path, (name, entry));
     }
     if !entry.written_sha256.contains(&now) {

@@ -1,6 +1,7 @@
 //! What a host remembers of the runs that changed it.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use provision_protocol::fact::{fact_kind, query};
 use provision_protocol::generation::{Ending, KeptFact, KeptQuery};
@@ -148,6 +149,24 @@ fn adopt(talk: &mut Talk, kind: ManifestKind, name: &str, secret: bool) {
         secret,
         debts: Vec::new(),
     }));
+}
+
+#[test]
+fn a_secret_where_one_was_taken_over_stays_with_the_mode_that_protects_it() {
+    let place = Place::new();
+    fs::write(place.at("/etc/token"), "their token").unwrap();
+    let readable = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(place.at("/etc/token"), readable).unwrap();
+    let mut talk = place.locked();
+    adopt(&mut talk, ManifestKind::File, "/etc/token", true);
+    let sha256 = talk.upload(b"our token");
+    let mut wanted = write("/etc/token", &sha256);
+    (wanted.secret, wanted.mode) = (true, 0o600);
+    talk.done(Act::WriteFile(wanted));
+    talk.remove(ManifestKind::File, "/etc/token");
+    assert_eq!(fs::read(place.at("/etc/token")).unwrap(), b"our token");
+    let mode = fs::metadata(place.at("/etc/token")).unwrap().mode() & 0o777;
+    assert_eq!(mode, 0o600);
 }
 
 #[test]
