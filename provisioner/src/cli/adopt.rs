@@ -127,6 +127,12 @@ async fn adopt_all(
     observation: &mut Observation,
     options: &RunOptions,
 ) -> Result<Vec<Found>> {
+    let unfinished = |session: &&HostSession| session.is_unfinished();
+    if let Some(session) = observation.sessions.iter().find(unfinished) {
+        let message = format!("{}: an earlier run is unfinished", session.name());
+        return Err(Error::host(message)
+            .hint("`provision apply` completes it, `provision rollback` takes it back"));
+    }
     let mut found = Vec::new();
     for session in &mut observation.sessions {
         found.push(look_at(session, options).await?);

@@ -107,6 +107,12 @@ impl HostSession {
         self.conversation.name()
     }
 
+    /// Whether an earlier run has left something to complete, to take back or to confirm.
+    #[must_use]
+    pub const fn is_unfinished(&self) -> bool {
+        self.open.is_some() || self.armed
+    }
+
     /// Whether it only attends the run.
     #[must_use]
     pub fn attends(&self) -> bool {
