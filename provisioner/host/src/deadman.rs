@@ -179,8 +179,14 @@ pub(crate) fn revert(root: &Root) -> Result<(), Failure> {
         return remove(root);
     };
     if let Some(announced) = notes.announced.take_if(|one| one.after != boot_id()) {
-        write(root, &notes)?;
-        return begin_anew(root, Duration::from_millis(announced.within_millis));
+        let within = Duration::from_millis(announced.within_millis);
+        // Where no time can be waited for, everything is put back at once.
+        if begin_anew(root, within)
+            .and_then(|()| write(root, &notes))
+            .is_ok()
+        {
+            return Ok(());
+        }
     }
     for saved in &notes.paths {
         put_back(root, saved)?;
