@@ -29,6 +29,10 @@ const LOCK_PAUSE: Duration = Duration::from_millis(500);
 /// The pauses before a host is asked again whose connection was lost: looking changes nothing.
 const RETRY_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 
+/// How long the lock of a connection that was lost may be held: a helper notices the loss when it
+/// next says that it is there.
+const LOST_LOCK: Duration = Duration::from_secs(15);
+
 /// What was found on all hosts.
 #[derive(Debug)]
 pub struct Observation {
@@ -112,7 +116,9 @@ pub async fn observe(
             .map(|(index, (host, desired))| async move {
                 let name = host.name().to_owned();
                 let role = (desired.part, desired.balancer.clone());
-                let mut result = observe_host(host.as_ref(), &desired, lock, options).await;
+                let observe =
+                    |patience| observe_host(host.as_ref(), &desired, lock, (options, patience));
+                let mut result = observe(options.lock_timeout).await;
                 for pause in RETRY_PAUSES {
                     if !result.as_ref().is_err_and(|error| is_lost(error, options)) {
                         break;
@@ -121,7 +127,7 @@ pub async fn observe(
                         () = tokio::time::sleep(pause) => {}
                         () = options.interrupt.comes() => break,
                     }
-                    result = observe_host(host.as_ref(), &desired, lock, options).await;
+                    result = observe(options.lock_timeout.max(LOST_LOCK)).await;
                 }
                 let mut result = result.map(|found| found.session(desired));
                 if let Ok(session) = &mut result {
@@ -181,7 +187,7 @@ async fn observe_host(
     host: &dyn Host,
     desired: &HostDesired,
     lock: bool,
-    options: &RunOptions,
+    (options, patience): (&RunOptions, Duration),
 ) -> Result<Found> {
     let working = |doing: &str| {
         let event = Event::Working {
@@ -211,7 +217,7 @@ async fn observe_host(
             .observe(holder, queries.clone(), &targets)
             .await;
         match observed {
-            Err(error) if conversation.is_taken() && begun.elapsed() < options.lock_timeout => {
+            Err(error) if conversation.is_taken() && begun.elapsed() < patience => {
                 working(error.message.as_str());
                 tokio::select! {
                     () = tokio::time::sleep(LOCK_PAUSE) => {}
