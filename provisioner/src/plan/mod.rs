@@ -21,7 +21,7 @@ use provision_protocol::message::Hello;
 use provision_protocol::operation::{Operation, Reboot, operation};
 use serde::Serialize;
 
-use crate::resource::{Change, Observed, Refusal, Resource};
+use crate::resource::{Change, Observed, REBOOT, Refusal, Resource};
 
 /// What would be done on one host.
 #[derive(Clone, Debug, Serialize)]
@@ -87,7 +87,7 @@ impl HostPlan {
             .iter()
             .any(|known| known.resource == entry.resource);
         // A boot stops what does not start by itself, and empties what lasts no longer.
-        let reboots = self.changes.iter().any(|one| one.reboot().is_some());
+        let reboots = self.changes.iter().any(ResourceChange::may_reboot);
         match planned {
             Some(planned) => planned.change.irreversible || !entry.change.irreversible,
             None => (undecided || reboots) && !entry.change.irreversible,
@@ -111,7 +111,13 @@ pub fn hosts_changed_by(plans: &[HostPlan], play: &str) -> usize {
 }
 
 impl ResourceChange {
-    /// The reboot that it is, where it is one.
+    /// Whether it reboots the host, for certain or if something before it has that needed.
+    #[must_use]
+    pub fn may_reboot(&self) -> bool {
+        self.resource == REBOOT
+    }
+
+    /// The reboot that it is, where it is one for certain.
     #[must_use]
     pub fn reboot(&self) -> Option<&Reboot> {
         self.change

@@ -29,6 +29,7 @@ pub use artifact::{Artifacts, architecture_of};
 pub use attributes::Attributes;
 pub use change::{Action, Change, Detail, Refusal, Step, text_diff};
 pub use content::{Content, Piece};
+pub(crate) use reboot::REBOOT;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;

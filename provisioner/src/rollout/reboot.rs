@@ -52,15 +52,19 @@ impl HostSession {
             }
             Err(error) if options.interrupt.has_come() => return Err(error),
             // The host takes the connection down with it, perhaps before the answer.
-            Err(_) => {}
+            Err(error) if error.kind == ErrorKind::Lost => {}
+            Err(error) => return Err(error),
         }
-        self.changed.push(entry.resource.clone());
+        // Nobody knows whether it went down until it is back.
+        self.doubtful = true;
         let _ = options.events.send(Event::Changed {
             host: self.name().to_owned(),
             resource: entry.resource.clone(),
             action: entry.change.action.word(),
         });
         self.conversation = self.come_back(reboot, started, options).await?;
+        self.doubtful = false;
+        self.changed.push(entry.resource.clone());
         self.staged = false;
         let within = Duration::from_millis(reboot.within_millis);
         self.go_on(within.saturating_sub(started.elapsed()), options)
@@ -129,7 +133,8 @@ impl HostSession {
             }
             if Instant::now() + PAUSE > until {
                 let within = humantime::format_duration(within);
-                let mut error = Error::host(format!("it rebooted and is not back within {within}"));
+                let message = format!("it was told to reboot and is not back within {within}");
+                let mut error = Error::host(message);
                 if let Some(last) = last {
                     error.causes.push(last.message);
                     error.causes.extend(last.causes);
@@ -144,8 +149,12 @@ impl HostSession {
     /// of the boot: a service that is about to start is none that has to be started.
     async fn go_on(&mut self, within: Duration, options: &RunOptions) -> Result<()> {
         self.conversation.heed(options.interrupt.clone());
-        if std::mem::take(&mut self.armed) && !self.conversation.disarm().await? {
-            return Err(Error::host("it put the change back by itself"));
+        if self.armed {
+            let confirmed = self.conversation.disarm().await?;
+            self.armed = false;
+            if !confirmed {
+                return Err(Error::host("it put the change back by itself"));
+            }
         }
         let lock = Some(options.run.as_str());
         self.conversation.observe(lock, Vec::new(), &[]).await?;
@@ -184,7 +193,7 @@ pub(super) fn check_reboots(observation: &Observation) -> Result<()> {
     let sessions = || observation.sessions.iter();
     let reboots = |session: &&HostSession| {
         let mut changes = session.plan.changes.iter();
-        changes.any(|entry| entry.reboot().is_some())
+        changes.any(ResourceChange::may_reboot)
     };
     for session in sessions().filter(reboots) {
         let name = session.name();

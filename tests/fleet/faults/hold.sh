@@ -4,7 +4,7 @@
 # fails while /run/faults/broken is there.
 if [ -e "/run/faults/hold-$1" ] && mkdir "/run/faults/begun-$1" 2>/dev/null; then
     tries=0
-    while [ -e "/run/faults/hold-$1" ] && [ $tries -lt 400 ]; do
+    while [ -e "/run/faults/hold-$1" ] && [ $tries -lt 2400 ]; do
         sleep 0.05
         tries=$((tries + 1))
     done

@@ -90,6 +90,10 @@ impl Spec for RebootSpec {
     }
 }
 
+/// The resource that reboots a host. It is rebooted in one place: with two it would have to be known
+/// which one is meant.
+pub(crate) const REBOOT: &str = "reboot";
+
 #[derive(Debug)]
 struct RebootResource {
     on: Vec<String>,
@@ -118,9 +122,8 @@ impl RebootResource {
 }
 
 impl Resource for RebootResource {
-    /// A host is rebooted in one place: with two it would have to be known which one is meant.
     fn id(&self) -> &str {
-        "reboot"
+        REBOOT
     }
 
     fn queries(&self) -> Vec<Query> {

@@ -5,11 +5,9 @@ use provision_protocol::fact::RebootFact;
 use super::*;
 use crate::host::asks_for_reboot;
 
-const REBOOT: &str = "reboot = { if_required = true, within = \"1s\" }";
-
-fn rebooting() -> HostDesired {
+fn rebooting(within: &str) -> HostDesired {
     desired_of(&[
-        REBOOT,
+        &format!("reboot = {{ if_required = true, within = \"{within}\" }}"),
         "file = { path = \"/etc/motd\", content = \"hello\\n\" }",
     ])
 }
@@ -40,14 +38,15 @@ fn script(hang: &'static [&'static str]) -> Script {
     })
 }
 
-fn run_all(play: Play, script: Script) -> Run {
+fn run_all(play: Play, desired: fn() -> HostDesired, script: Script) -> Run {
     let interrupt = Interrupt::default();
-    run_desired(play, rebooting, script, &interrupt, Confirm::Given)
+    run_desired(play, desired, script, &interrupt, Confirm::Given)
 }
 
 #[test]
 fn a_host_is_back_and_healthy_before_the_next_one_is_rebooted() {
-    let run = run_all(play(vec![BatchSize::Hosts(1)], 0), script(&[]));
+    let patient = || rebooting("1m");
+    let run = run_all(play(vec![BatchSize::Hosts(1)], 0), patient, script(&[]));
     let told: Vec<String> = run
         .requests
         .iter()
@@ -71,14 +70,16 @@ fn a_host_is_back_and_healthy_before_the_next_one_is_rebooted() {
 
 #[test]
 fn a_host_that_is_not_back_in_time_counts_as_failed() {
-    let stopped = run_all(play(vec![BatchSize::Hosts(1)], 0), script(&["a"]));
+    let hurried = || rebooting("3s");
+    let stopped = run_all(play(vec![BatchSize::Hosts(1)], 0), hurried, script(&["a"]));
     let outcomes = stopped.outcomes.as_ref().unwrap();
     let failure = outcomes[0].failure.as_deref().unwrap();
-    assert!(failure.contains("not back within 1s"), "{failure}");
+    assert!(failure.contains("not back within 3s"), "{failure}");
     assert!(failure.contains("from the boot before"), "{failure}");
+    assert!(outcomes[0].changed.is_empty(), "nobody saw it reboot");
     assert_eq!(stopped.outcome("a"), Outcome::Failed);
     assert_eq!(stopped.outcome("b"), Outcome::NotReached);
-    let went_on = run_all(play(vec![BatchSize::Hosts(1)], 1), script(&["a"]));
+    let went_on = run_all(play(vec![BatchSize::Hosts(1)], 1), hurried, script(&["a"]));
     assert_eq!(went_on.outcome("a"), Outcome::Failed);
     assert_eq!(went_on.outcome("b"), Outcome::Changed);
     assert_eq!(went_on.outcome("c"), Outcome::Changed);
