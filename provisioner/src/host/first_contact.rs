@@ -11,39 +11,47 @@ use crate::error::{ErrorKind, Result};
 
 /// A host that may not know the operator's account yet.
 #[derive(Clone, Debug)]
-pub struct FirstContact {
-    own: SshHost,
-    given: SshHost,
+pub struct FirstContact<H = SshHost> {
+    own: H,
+    given: H,
 }
 
-impl FirstContact {
+impl<H> FirstContact<H> {
     /// A host by its own account, and by the one that its provider gave.
     #[must_use]
-    pub const fn new(own: SshHost, given: SshHost) -> Self {
+    pub const fn new(own: H, given: H) -> Self {
         Self { own, given }
     }
 }
 
-impl Host for FirstContact {
+/// By the own account or, where that is not let in, by the given one.
+async fn by_either(
+    own: BoxFuture<'_, Result<Conversation>>,
+    given: BoxFuture<'_, Result<Conversation>>,
+) -> Result<Conversation> {
+    match own.await {
+        Err(error) if error.kind == ErrorKind::Denied => given
+            .await
+            .map_err(|given| given.caused_by(format!("by [ssh]: {}", error.message))),
+        reached => reached,
+    }
+}
+
+impl<H: Host> Host for FirstContact<H> {
     fn name(&self) -> &str {
         self.own.name()
     }
 
     fn connect(&self) -> BoxFuture<'_, Result<Conversation>> {
-        Box::pin(async {
-            match self.own.connect().await {
-                Err(error) if error.kind == ErrorKind::Denied => self
-                    .given
-                    .connect()
-                    .await
-                    .map_err(|given| given.caused_by(format!("by [ssh]: {}", error.message))),
-                reached => reached,
-            }
-        })
+        Box::pin(by_either(self.own.connect(), self.given.connect()))
     }
 
     fn connect_anew(&self) -> BoxFuture<'_, Result<Conversation>> {
         self.own.connect_anew()
+    }
+
+    fn look_anew(&self) -> BoxFuture<'_, Result<Conversation>> {
+        Box::pin(by_either(self.own.look_anew(), self.given.look_anew()))
     }
 
     fn forget_connection(&self) -> BoxFuture<'_, ()> {

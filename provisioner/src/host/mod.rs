@@ -50,6 +50,11 @@ pub trait Host: Send + Sync + std::fmt::Debug {
         self.connect()
     }
 
+    /// The same for somebody who only has to see what there is, by whatever way there was before.
+    fn look_anew(&self) -> BoxFuture<'_, Result<Conversation>> {
+        self.connect_anew()
+    }
+
     /// Leaves the connection to itself that runs to come would find: it leads into a boot that is over.
     fn forget_connection(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})

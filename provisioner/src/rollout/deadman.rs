@@ -151,6 +151,11 @@ impl HostSession {
             .map_or(MARGIN, |host| host.revert_after());
         let reverts = Instant::now() + after;
         let until = reverts + MARGIN;
+        let not_seen = || {
+            let after = humantime::format_duration(after);
+            format!("it shall put the change back by itself within {after}, and was not seen to")
+        };
+        let mut denied = false;
         loop {
             match self.look_whether_armed().await {
                 Ok(false) => {
@@ -162,16 +167,13 @@ impl HostSession {
                     });
                     return text;
                 }
-                _ if Instant::now() > until => {
-                    return format!(
-                        "it shall put the change back by itself within {}, and was not seen to",
-                        humantime::format_duration(after)
-                    );
-                }
+                _ if Instant::now() > until => return not_seen(),
                 // Whoever is denied again and again may lock the account for the time after, too.
+                Err(error) if error.kind == ErrorKind::Denied && denied => return not_seen(),
                 Err(error) if error.kind == ErrorKind::Denied => {
+                    denied = true;
                     let rest = reverts.saturating_duration_since(Instant::now());
-                    tokio::time::sleep(rest.max(PAUSE)).await;
+                    tokio::time::sleep(rest + SETTLES_WITHIN).await;
                 }
                 _ => tokio::time::sleep(PAUSE).await,
             }
@@ -182,7 +184,12 @@ impl HostSession {
         let Some(host) = &self.host else {
             return Err(Error::host("there is no way to get in anew"));
         };
-        let mut conversation = host.connect_anew().await?;
+        // A host that failed goes back to what let in before, which needs no proof.
+        let reached = match self.failure {
+            Some(_) => host.look_anew().await,
+            None => host.connect_anew().await,
+        };
+        let mut conversation = reached?;
         let armed = conversation.disarm().await;
         conversation.close().await;
         armed
@@ -193,7 +200,7 @@ impl HostSession {
         let Some(host) = &self.host else {
             return Err(Error::host("there is no way to get in anew"));
         };
-        let mut conversation = host.connect_anew().await?;
+        let mut conversation = host.look_anew().await?;
         let facts = conversation.ask(vec![ask_whether_armed()]).await;
         conversation.close().await;
         Ok(read_whether_armed(facts?.pop()))

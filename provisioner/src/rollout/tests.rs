@@ -29,6 +29,7 @@ use crate::report::{HostOutcome, Outcome};
 use crate::resource::fixtures;
 use crate::secret::Redactor;
 
+mod deadman;
 mod pace;
 mod reboot;
 mod truth;
@@ -181,6 +182,24 @@ impl Run {
     }
 }
 
+fn options(interrupt: &Interrupt, confirm: Confirm) -> RunOptions {
+    let (events, _) = unbounded_channel();
+    RunOptions {
+        redactor: Redactor::default(),
+        environment: "test".into(),
+        forks: 8,
+        run: "test".into(),
+        origin: Origin::default(),
+        peers: Vec::new(),
+        keepers: BTreeSet::new(),
+        rollback: true,
+        lock_timeout: Duration::ZERO,
+        interrupt: interrupt.clone(),
+        confirm,
+        events,
+    }
+}
+
 fn run(play: Play, script: Script) -> Run {
     run_until(play, script, &Interrupt::default())
 }
@@ -207,21 +226,7 @@ fn run_desired(
         .build()
         .unwrap();
     let outcomes = runtime.block_on(async {
-        let (events, _receiver) = unbounded_channel();
-        let options = RunOptions {
-            redactor: Redactor::default(),
-            environment: "test".into(),
-            forks: 8,
-            run: "test".into(),
-            origin: Origin::default(),
-            peers: Vec::new(),
-            keepers: BTreeSet::new(),
-            rollback: true,
-            lock_timeout: Duration::ZERO,
-            interrupt: interrupt.clone(),
-            confirm,
-            events,
-        };
+        let options = options(interrupt, confirm);
         let host = |name: &str| {
             let (script, requests) = (Arc::clone(&script), Arc::clone(&requests));
             Box::new(FakeHost {
@@ -458,6 +463,10 @@ fn a_connection_that_breaks_at_any_request_is_never_called_a_success() {
 
 /// What a host says of a run that has changed the file.
 fn remembers(query: &Query) -> Fact {
+    remembers_change(query, "/etc/motd")
+}
+
+fn remembers_change(query: &Query, path: &str) -> Fact {
     let Some(query::Kind::Generations(_)) = &query.kind else {
         return look(query, FileFact::default());
     };
@@ -470,9 +479,9 @@ fn remembers(query: &Query) -> Fact {
     };
     let alteration = Alteration {
         play: PLAY.to_owned(),
-        resource: "file /etc/motd".to_owned(),
+        resource: format!("file {path}"),
         kind: ManifestKind::File as i32,
-        name: "/etc/motd".to_owned(),
+        name: path.to_owned(),
         managed: true,
         before: standing("a"),
         after: standing("b"),

@@ -1,0 +1,162 @@
+//! Changes that lock an account out, and what is tried afterwards.
+
+use super::*;
+use crate::error::{Error, ErrorKind};
+use crate::host::{BoxFuture, Conversation, FirstContact};
+
+const RULE: &str = "/etc/sudoers.d/provision-deploy";
+
+/// One account of a host.
+#[derive(Debug)]
+struct Account {
+    host: FakeHost,
+    /// Whether it is let in, and whether it is for a connection of its own.
+    let_in: bool,
+    let_in_anew: bool,
+    /// How often it was not.
+    denials: Arc<AtomicUsize>,
+}
+
+impl Account {
+    fn enter(&self, let_in: bool) -> BoxFuture<'_, Result<Conversation, Error>> {
+        Box::pin(async move {
+            if let_in {
+                return self.host.connect().await;
+            }
+            self.denials.fetch_add(1, Ordering::SeqCst);
+            Err(Error::new(
+                ErrorKind::Denied,
+                "a does not let this account in",
+            ))
+        })
+    }
+}
+
+impl Host for Account {
+    fn name(&self) -> &str {
+        self.host.name()
+    }
+
+    fn connect(&self) -> BoxFuture<'_, Result<Conversation, Error>> {
+        self.enter(self.let_in)
+    }
+
+    fn connect_anew(&self) -> BoxFuture<'_, Result<Conversation, Error>> {
+        self.enter(self.let_in_anew)
+    }
+
+    fn revert_after(&self) -> Duration {
+        self.host.revert_after()
+    }
+}
+
+/// The accounts of one host, which remembers what was done once it was changed.
+struct Accounts {
+    script: Script,
+    requests: Requests,
+    denials: Arc<AtomicUsize>,
+}
+
+impl Accounts {
+    fn new() -> Self {
+        let changed = AtomicUsize::new(0);
+        let script: Script = Arc::new(move |_, request| match request {
+            to_host::Body::Observe(observe) if changed.load(Ordering::SeqCst) > 0 => {
+                let facts = observe
+                    .queries
+                    .iter()
+                    .map(|query| remembers_change(query, RULE));
+                let facts = facts.collect();
+                Some(vec![from_host::Body::Facts(Facts { facts })])
+            }
+            to_host::Body::Perform(_) => {
+                changed.fetch_add(1, Ordering::SeqCst);
+                Some(well(request))
+            }
+            _ => Some(well(request)),
+        });
+        Self {
+            script,
+            requests: Arc::default(),
+            denials: Arc::default(),
+        }
+    }
+
+    fn account(&self, let_in: bool, let_in_anew: bool) -> Account {
+        let host = FakeHost {
+            endpoint: Endpoint {
+                revert_after: Duration::from_secs(1),
+                ..endpoint("a")
+            },
+            script: Arc::clone(&self.script),
+            requests: Arc::clone(&self.requests),
+        };
+        Account {
+            host,
+            let_in,
+            let_in_anew,
+            denials: Arc::clone(&self.denials),
+        }
+    }
+
+    /// Changes what decides who gets in.
+    fn run(&self, host: impl Host + 'static) -> HostOutcome {
+        let file = format!("file = {{ path = \"{RULE}\", content = \"no\\n\" }}");
+        let hosts: Vec<(Box<dyn Host>, HostDesired)> = vec![(Box::new(host), desired_of(&[&file]))];
+        let plays = [(play(Vec::new(), 0), vec!["a".to_owned()])];
+        let options = options(&Interrupt::default(), Confirm::Given);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut outcomes = runtime.block_on(async {
+            let mut observation = observe(hosts, true, &options).await;
+            apply(&mut observation, &plays, &options).await.unwrap()
+        });
+        outcomes.remove(0)
+    }
+
+    fn endings(&self) -> Vec<Ending> {
+        let requests = self.requests.lock().unwrap();
+        let endings = requests.iter().filter_map(|(_, body)| match body {
+            to_host::Body::Commit(commit) => Some(commit.ending()),
+            _ => None,
+        });
+        endings.collect()
+    }
+}
+
+#[test]
+fn an_account_that_was_made_and_is_denied_is_taken_back_by_the_given_one() {
+    let host = Accounts::new();
+    let (own, given) = (host.account(false, false), host.account(true, true));
+    let outcome = host.run(FirstContact::new(own, given));
+    let failure = outcome.failure.unwrap_or_default();
+    assert_eq!(outcome.outcome, Outcome::RolledBack, "{failure}");
+    assert!(
+        failure.starts_with("nobody could get in any more after this change"),
+        "{failure}"
+    );
+    assert!(
+        !failure.contains("put the change back by itself"),
+        "{failure}"
+    );
+    assert_eq!(host.endings(), [Ending::RolledBack]);
+    // When it is looked at, twice after the change, and once when that is taken back.
+    assert_eq!(host.denials.load(Ordering::SeqCst), 4);
+}
+
+#[test]
+fn a_host_that_stays_denied_is_looked_at_once_more_after_it_has_put_the_change_back() {
+    let host = Accounts::new();
+    let outcome = host.run(host.account(true, false));
+    let failure = outcome.failure.unwrap_or_default();
+    assert_eq!(outcome.outcome, Outcome::Failed, "{failure}");
+    assert!(
+        failure.ends_with("put the change back by itself within 1s, and was not seen to"),
+        "{failure}"
+    );
+    assert_eq!(host.endings(), []);
+    // Twice after the change, twice when that is taken back, and twice to see it put back.
+    assert_eq!(host.denials.load(Ordering::SeqCst), 6);
+}
