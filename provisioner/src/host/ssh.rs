@@ -115,7 +115,9 @@ impl SshAgent {
 /// What OpenSSH may call the account when it asks for its password.
 fn accounts(endpoint: &Endpoint) -> String {
     let user = endpoint.user.as_deref().unwrap_or_default();
-    format!("{user}@{}\n{user}@{}", endpoint.name, endpoint.address)
+    // It writes an address small, and an alias as it is.
+    let address = endpoint.address.to_ascii_lowercase();
+    format!("{user}@{}\n{user}@{address}", endpoint.name)
 }
 
 /// A name for the way to a host: all that the inventory and the user's own configuration say.
@@ -489,6 +491,13 @@ mod tests {
             pinned_keys(&[endpoint()]),
             "collector-1 ssh-ed25519 AAAA1\n"
         );
+    }
+
+    #[test]
+    fn a_password_is_asked_for_in_the_words_of_openssh() {
+        let mut db = endpoint();
+        db.address = "DB1.example.com".into();
+        assert_eq!(accounts(&db), "deploy@collector-1\ndeploy@db1.example.com");
     }
 
     #[test]
