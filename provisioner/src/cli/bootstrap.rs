@@ -24,6 +24,7 @@ use crate::document::Diagnostics;
 use crate::error::{Error, Result};
 use crate::fleet::FleetHost;
 use crate::host::{Endpoint, FirstContact, Helpers, Host, SshAgent};
+use crate::inventory::Become;
 use crate::plan::bootstrap::{Access, Account};
 use crate::plan::{HostDesired, PlayDesired};
 use crate::playbook::Play;
@@ -141,6 +142,7 @@ fn newcomers(context: &RunContext, limits: &[String]) -> Result<Vec<Newcomer>> {
             "write into the inventory what the provider gave: [ssh.bootstrap] user = \"root\"",
         ));
     }
+    check_jumps(&hosts)?;
     let (mut own, mut given, mut access) = (Vec::new(), Vec::new(), Vec::new());
     for host in &hosts {
         access.push(access_to(host)?);
@@ -161,17 +163,52 @@ fn newcomers(context: &RunContext, limits: &[String]) -> Result<Vec<Newcomer>> {
     Ok(hosts.map(newcomer).collect())
 }
 
+/// A host that others are reached through cannot be made together with them: its own account lets
+/// nobody in before.
+fn check_jumps(hosts: &[&FleetHost]) -> Result<()> {
+    for host in hosts {
+        let name = host.name();
+        let jump = host.host.ssh.jump.as_deref();
+        let leads = |other: &&&FleetHost| other.name() != name && jump == Some(other.name());
+        if let Some(bastion) = hosts.iter().find(leads) {
+            let bastion = bastion.name();
+            let message =
+                format!("{name} is reached through {bastion}, which is to be bootstrapped itself");
+            let hint = format!("first `--limit {bastion}`, then the rest");
+            return Err(Error::usage(message).hint(hint));
+        }
+    }
+    Ok(())
+}
+
 /// The account that `[ssh]` names, with the keys that it is to be let in with.
 fn access_to(host: &FleetHost) -> Result<Access> {
     let ssh = &host.host.ssh;
     let refuse = |what: &str, hint: &str| {
         let error = Error::configuration(format!("host {}: {what}", host.name()));
-        error.hint(hint)
+        let place = format!("it is described at {}", host.host.location);
+        error.caused_by(place).hint(hint)
     };
     let Some(user) = ssh.user.clone() else {
         let what = "[ssh] names no account that could be made";
         return Err(refuse(what, "[ssh] user = \"deploy\""));
     };
+    // The rule that it gets is for sudo, and asks for no password.
+    if user != "root" && ssh.becoming != Become::Sudo {
+        let what = format!(
+            "[ssh] has become = \"{}\", and bootstrap makes a way to root by sudo alone",
+            ssh.becoming.word()
+        );
+        return Err(refuse(
+            &what,
+            "[ssh] become = \"sudo\", or make the account by hand",
+        ));
+    }
+    if user != "root" && ssh.become_password.is_some() {
+        let what = "[ssh] become_password asks for what bootstrap does without";
+        let hint = "leave become_password out, or make the account by hand";
+        return Err(refuse(what, hint));
+    }
     let bootstrap = ssh.bootstrap.as_ref();
     let mut keys: Vec<String> = bootstrap
         .map(|bootstrap| bootstrap.authorized_keys.clone())
@@ -336,4 +373,62 @@ async fn prove(newcomers: &[Newcomer], outcomes: &mut [HostOutcome], options: &R
             }
         })
         .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::fixtures;
+
+    const GIVEN: &str = "bootstrap = { user = \"root\", authorized_keys = \"ssh-ed25519 AAAA\" }";
+
+    fn fleet(inventory: &str) -> Vec<FleetHost> {
+        let diagnostics = Diagnostics::default();
+        let inventory = format!("provider = \"on-prem\"\n[ssh]\n{GIVEN}\n{inventory}");
+        let fleet = fixtures::fleet_of(&inventory, &diagnostics);
+        diagnostics.into_result().unwrap();
+        fleet.hosts
+    }
+
+    fn access(ssh: &str) -> Result<Access> {
+        let host = "[groups.a.hosts.one]\naddress = \"10.0.0.1\"\n";
+        access_to(&fleet(&format!("{ssh}\n{host}"))[0])
+    }
+
+    #[test]
+    fn an_account_that_it_could_not_make_root_is_refused() {
+        let doas = access("user = \"deploy\"\nbecome = \"doas\"").unwrap_err();
+        insta::assert_snapshot!(doas, @r#"
+        error: host one: [ssh] has become = "doas", and bootstrap makes a way to root by sudo alone
+          cause: it is described at test.toml:6:17
+          hint: [ssh] become = "sudo", or make the account by hand
+        "#);
+        let asks = "user = \"deploy\"\nbecome_password = \"sudo\"";
+        insta::assert_snapshot!(access(asks).unwrap_err(), @"
+        error: host one: [ssh] become_password asks for what bootstrap does without
+          cause: it is described at test.toml:6:17
+          hint: leave become_password out, or make the account by hand
+        ");
+        for fine in ["user = \"deploy\"", "user = \"root\"\nbecome = \"never\""] {
+            let _ = access(fine).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_bastion_comes_before_the_hosts_behind_it() {
+        let hosts = fleet(
+            "user = \"deploy\"\n\
+             [groups.a.hosts]\n\
+             behind = { address = \"10.0.0.1\", ssh.jump = \"jump-1\" }\n\
+             beside = { address = \"10.0.0.2\", ssh.jump = \"elsewhere\" }\n\
+             jump-1 = { address = \"10.0.0.3\" }\n",
+        );
+        let hosts: Vec<&FleetHost> = hosts.iter().collect();
+        insta::assert_snapshot!(check_jumps(&hosts).unwrap_err(), @"
+        error: behind is reached through jump-1, which is to be bootstrapped itself
+          hint: first `--limit jump-1`, then the rest
+        ");
+        check_jumps(&hosts[..2]).unwrap();
+        check_jumps(&hosts[1..]).unwrap();
+    }
 }

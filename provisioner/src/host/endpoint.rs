@@ -183,7 +183,6 @@ impl Endpoint {
         };
         let own = Self::of(host, secrets)?;
         Ok(Some(Self {
-            port: given.port.or(own.port),
             user: Some(given.user.clone()),
             identity: given.identity.clone().or(own.identity),
             password: known(given.password.as_ref(), &own.name, secrets)?,

@@ -74,8 +74,6 @@ pub struct SshSettings {
 pub struct Bootstrap {
     /// The account.
     pub user: String,
-    /// The port, when another one than later.
-    pub port: Option<u16>,
     /// A private key file, when another one than later.
     pub identity: Option<String>,
     /// The secret with the password that the account is let in with.
@@ -192,7 +190,6 @@ impl Bootstrap {
         }
         let bootstrap = Self {
             user: user.map(|entry| entry.value).unwrap_or_default(),
-            port: parse_port(&section),
             identity: section.string("identity").map(|entry| entry.value),
             password: password.map(|entry| entry.value),
             becoming,

@@ -32,11 +32,16 @@ fn source(text: &str) -> Arc<Source> {
 
 /// A fleet of one host with a volume.
 pub(crate) fn fleet(diagnostics: &Diagnostics) -> Fleet {
+    fleet_of(INVENTORY, diagnostics)
+}
+
+/// A fleet of one inventory.
+pub(crate) fn fleet_of(inventory: &str, diagnostics: &Diagnostics) -> Fleet {
     let tiers = "[small]\nevents_per_second = 1\n[small.roles]\na = { instances = 1, cpus = 1, memory = \"1GiB\" }\n";
     let tiers: BTreeMap<_, Tier> = parse_tiers(&source(tiers), diagnostics);
     let text = "inventories = [\"a\"]\ntier = \"small\"\n";
     let environment = Environment::parse(&"test".parse().unwrap(), &source(text), diagnostics);
-    let inventory = Inventory::parse("a".parse().unwrap(), &source(INVENTORY), diagnostics);
+    let inventory = Inventory::parse("a".parse().unwrap(), &source(inventory), diagnostics);
     let tier = tiers.into_values().next().unwrap();
     Fleet::build(
         environment,
