@@ -78,10 +78,11 @@ impl HostSession {
         let (Some(mut arm), Some(host)) = (arm, &self.host) else {
             return Ok(false);
         };
-        arm.within_millis = u64::try_from(host.revert_after().as_millis()).unwrap_or(u64::MAX);
+        let within = host.revert_after();
+        arm.within_millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         self.say(options, "arming the dead man's switch");
         self.conversation.arm(arm).await?;
-        self.armed = true;
+        (self.armed, self.reverts_within) = (true, Some(within));
         Ok(true)
     }
 
@@ -145,10 +146,8 @@ impl HostSession {
     /// Waits until the host has put back what locked everybody out; says what became of it.
     async fn see_put_back(&mut self, options: &RunOptions) -> String {
         self.say(options, "waiting until it puts the change back by itself");
-        let after = self
-            .host
-            .as_ref()
-            .map_or(MARGIN, |host| host.revert_after());
+        let usual = || self.host.as_ref().map(|host| host.revert_after());
+        let after = self.reverts_within.or_else(usual).unwrap_or(MARGIN);
         let reverts = Instant::now() + after;
         let until = reverts + MARGIN;
         let not_seen = || {

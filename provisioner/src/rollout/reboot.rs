@@ -97,7 +97,8 @@ impl HostSession {
         arm.reboots = true;
         self.say(options, "arming the dead man's switch");
         self.conversation.arm(arm).await?;
-        self.armed = true;
+        let within = Duration::from_millis(reboot.within_millis);
+        (self.armed, self.reverts_within) = (true, Some(within));
         Ok(())
     }
 

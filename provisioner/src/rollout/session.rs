@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use provision_protocol::fact::{ContentFact, Query, fact_kind, query};
 use provision_protocol::generation::{Generation, Peer};
@@ -64,6 +65,8 @@ pub struct HostSession {
     pub(super) host: Option<Box<dyn Host>>,
     /// It puts back by itself what this run changed, unless somebody gets in anew.
     pub(super) armed: bool,
+    /// How long it waits until it does, where this run told it.
+    pub(super) reverts_within: Option<Duration>,
     /// Files or contents of this run may be on it.
     pub(super) staged: bool,
     /// An opaque change was made, so that its plan no longer holds.
@@ -96,6 +99,7 @@ impl HostSession {
             taken_out: BTreeSet::new(),
             host: None,
             armed: false,
+            reverts_within: None,
             staged: false,
             stale: false,
         }
