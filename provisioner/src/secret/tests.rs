@@ -249,9 +249,9 @@ fn a_secret_that_cannot_be_redacted_is_refused() {
 #[test]
 fn a_program_that_does_not_end_is_not_waited_for() {
     let begun = std::time::Instant::now();
-    let words = ["sh", "-c", "sleep 600"].map(ToOwned::to_owned);
+    let words = ["sleep", "600"].map(ToOwned::to_owned);
     let within = Duration::from_millis(50);
     let error = run(&words, Path::new("/"), within).unwrap_err();
-    assert_eq!(error, "sh did not end within 50ms");
+    assert_eq!(error, "sleep did not end within 50ms");
     assert!(begun.elapsed() < Duration::from_secs(60));
 }
