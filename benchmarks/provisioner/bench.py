@@ -303,6 +303,9 @@ class Bench:
                 ' template = "bench/input.conf.tera" }\n'
             )
         (self.folder / "playbooks/bench.toml").write_text(playbook)
+        # What one host has must be what all of them shall have.
+        named = self.folder / "templates/bench/agent.yaml.tera"
+        named.write_text(named.read_text().replace("{{ host.name }}", "one-of-many"))
         words, environment = self.command("provision")
         run(words, environment)
         programs = self.folder / "programs"
