@@ -97,8 +97,8 @@ def main() -> None:
     text += f"\n## Figures\n\n{results['machine']} "
     text += "Each figure was measured once.\n" if times == 1 else f"Medians of {times}.\n"
     text += (
-        "Other programs kept the machine busy meanwhile: compare the tools with one another, each\n"
-        "with the floor that was measured around it, and not with other machines.\n"
+        "Compare the tools with one another, each with the floor that was measured around it, and\n"
+        "not with other machines.\n"
     )
     for hosts, row in rows.items():
         text += f"\n### {hosts} {'host' if hosts == '1' else 'hosts'}\n\n{table(row)}\n"
