@@ -1,6 +1,5 @@
 //! `provision adopt`: takes over hosts that others have configured.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -12,6 +11,7 @@ use provision_protocol::message::{Commit, Perform};
 use provision_protocol::operation::{Adopt, ManifestEntry, Operation, operation};
 use serde::Serialize;
 
+use super::apply::check_consent;
 use super::context::RunContext;
 use super::{FleetArgs, LockArgs};
 use crate::error::{Error, Result};
@@ -104,11 +104,8 @@ pub(super) async fn run(args: AdoptArgs) -> Result<ExitCode> {
 }
 
 async fn adopt(context: &mut RunContext, args: &AdoptArgs, events: Events) -> Result<Vec<Found>> {
-    let terminal = args.output() == OutputFormat::Text && std::io::stdin().is_terminal();
-    if !args.yes && !terminal {
-        return Err(Error::usage("there is no terminal to confirm at")
-            .hint("--yes takes over without asking; `provision plan` only shows"));
-    }
+    let hint = "--yes takes over without asking; `provision plan` only shows";
+    check_consent(args.yes, args.output(), hint)?;
     context.resolve()?;
     context.attach_labs(false, &events)?;
     let Desired { hosts, .. } = context.resolve()?;

@@ -21,7 +21,7 @@ use crate::report::{
     Events, GREEN, HostOutcome, Outcome, OutputFormat, Progress, RED, Report, print, print_json,
     render_plans, styled,
 };
-use crate::rollout::{self, Confirm, RunOptions};
+use crate::rollout::{self, Confirm, Observation, RunOptions};
 
 /// Arguments of `apply`.
 #[derive(Debug, Clone, Args)]
@@ -78,10 +78,10 @@ async fn apply(
 ) -> Result<Report> {
     let started = Instant::now();
     let output = &args.fleet.output;
-    let terminal = output.output == OutputFormat::Text && std::io::stdin().is_terminal();
-    if saved.is_none() && !args.yes && !terminal {
-        return Err(Error::usage("there is no terminal to confirm at")
-            .hint("--yes applies without asking; `provision plan` only shows"));
+    let terminal = can_confirm(output.output);
+    if saved.is_none() {
+        let hint = "--yes applies without asking; `provision plan` only shows";
+        check_consent(args.yes, output.output, hint)?;
     }
     // Mistakes in files come first: nothing is made, not even a lab, for a project that has any.
     context.resolve()?;
@@ -94,7 +94,7 @@ async fn apply(
     if !args.yes {
         options.confirm = ask_on_terminal(&options);
     }
-    let mut observation = context.lock(hosts, &plays, &options).await?;
+    let observation = context.lock(hosts, &plays, &options).await?;
     let plans = observation.plans();
     let held = match saved {
         Some(saved) => saved::check(saved, context, &args.fleet, &options, &plans, &plays),
@@ -118,14 +118,7 @@ async fn apply(
         (Ok(()), false, true) => confirm("Apply these changes?"),
         (Ok(()), false, false) => Ok(()),
     };
-    let outcomes = match agreed {
-        Ok(()) => {
-            options.interrupt.arm(&options.events);
-            rollout::apply(&mut observation, &plays, &options).await
-        }
-        Err(error) => Err(error),
-    };
-    observation.close().await;
+    let outcomes = carry_out(agreed, observation, &plays, &options).await;
     let hosts = outcomes?;
     Ok(report(context, &options, hosts, started))
 }
@@ -183,6 +176,40 @@ pub(super) fn report(
         elapsed_millis: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         hosts,
     }
+}
+
+/// Carries out what was agreed to, and ends all conversations.
+pub(super) async fn carry_out(
+    agreed: Result<()>,
+    mut observation: Observation,
+    plays: &[(Play, Vec<String>)],
+    options: &RunOptions,
+) -> Result<Vec<HostOutcome>> {
+    let outcomes = match agreed {
+        Ok(()) => {
+            options.interrupt.arm(&options.events);
+            rollout::apply(&mut observation, plays, options).await
+        }
+        Err(error) => Err(error),
+    };
+    observation.close().await;
+    outcomes
+}
+
+/// Whether somebody can be asked.
+fn can_confirm(output: OutputFormat) -> bool {
+    output == OutputFormat::Text && std::io::stdin().is_terminal()
+}
+
+/// Refuses what needs a yes that was not given where nobody can be asked for it.
+///
+/// # Errors
+/// There is no terminal; `hint` is the way out.
+pub(super) fn check_consent(yes: bool, output: OutputFormat, hint: &str) -> Result<()> {
+    if yes || can_confirm(output) {
+        return Ok(());
+    }
+    Err(Error::usage("there is no terminal to confirm at").hint(hint))
 }
 
 /// Asks on the terminal.

@@ -6,7 +6,6 @@
 //! itself an access that does not let in whoever made it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -16,7 +15,7 @@ use futures_util::stream;
 use provision_protocol::fact::{FileQuery, FileType, Query, fact_kind, query};
 use serde_json::Map;
 
-use super::apply::{confirm, finish, report};
+use super::apply::{carry_out, check_consent, confirm, finish, report};
 use super::context::RunContext;
 use super::plan::{refused, unreachable};
 use super::{FleetArgs, LockArgs};
@@ -31,7 +30,7 @@ use crate::playbook::Play;
 use crate::report::{Events, HostOutcome, Outcome, OutputFormat, Progress, Report};
 use crate::report::{print, render_plans};
 use crate::resource::{Artifacts, HostContext};
-use crate::rollout::{self, RunOptions, observe};
+use crate::rollout::{RunOptions, observe};
 use crate::template::{SharedVariables, Templates};
 
 /// The largest `authorized_keys` that a key is added to, in bytes.
@@ -77,11 +76,7 @@ async fn bootstrap(
     events: Events,
 ) -> Result<Report> {
     let started = Instant::now();
-    let terminal = args.output() == OutputFormat::Text && std::io::stdin().is_terminal();
-    if !args.yes && !terminal {
-        return Err(Error::usage("there is no terminal to confirm at")
-            .hint("--yes bootstraps without asking"));
-    }
+    check_consent(args.yes, args.output(), "--yes bootstraps without asking")?;
     context.attach_labs(false, &events)?;
     let newcomers = newcomers(context, &args.fleet.limit)?;
     let mut options = context.options(&args.fleet, events);
@@ -115,14 +110,7 @@ async fn bootstrap(
     } else {
         Ok(())
     };
-    let outcomes = match agreed {
-        Ok(()) => {
-            options.interrupt.arm(&options.events);
-            rollout::apply(&mut observation, &plays, &options).await
-        }
-        Err(error) => Err(error),
-    };
-    observation.close().await;
+    let outcomes = carry_out(agreed, observation, &plays, &options).await;
     let mut outcomes = outcomes?;
     prove(&newcomers, &mut outcomes, &options).await;
     Ok(report(context, &options, outcomes, started))

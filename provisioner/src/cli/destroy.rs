@@ -1,7 +1,6 @@
 //! `provision destroy`: removes exactly what this tool put on the hosts of an environment.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -12,6 +11,7 @@ use provision_protocol::message::{Commit, Perform};
 use provision_protocol::operation::{ManifestEntry, ManifestKind, Operation, Remove, operation};
 use serde::Serialize;
 
+use super::apply::check_consent;
 use super::context::RunContext;
 use super::{FleetArgs, LockArgs};
 use crate::error::{Error, ErrorKind, Result};
@@ -49,10 +49,7 @@ pub(super) struct Manner {
 impl Manner {
     /// Refuses to ask where nobody can answer.
     pub(super) fn check(self) -> Result<()> {
-        if self.yes || (self.output == OutputFormat::Text && std::io::stdin().is_terminal()) {
-            return Ok(());
-        }
-        Err(Error::usage("there is no terminal to confirm at").hint("--yes removes without asking"))
+        check_consent(self.yes, self.output, "--yes removes without asking")
     }
 }
 

@@ -1,20 +1,19 @@
 //! `provision rollback`: hosts as they were before the last run, or at a generation.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
 use provision_protocol::generation::{Ending, Generation};
 
-use super::apply::{confirm, finish, report};
+use super::apply::{carry_out, check_consent, confirm, finish, report};
 use super::context::RunContext;
 use super::{FleetArgs, LockArgs};
 use crate::error::{Error, Result};
 use crate::plan::removal::REMOVAL;
 use crate::plan::{Desired, undo};
 use crate::report::{Events, OutputFormat, Progress, Report, print, render_plans};
-use crate::rollout::{self, HostSession, Observation, RunOptions};
+use crate::rollout::{HostSession, Observation, RunOptions};
 
 /// The most generations that are looked at; a host keeps no more.
 const MAX_GENERATIONS: u32 = 1000;
@@ -60,10 +59,8 @@ pub(super) async fn run(args: RollbackArgs) -> Result<ExitCode> {
 async fn rollback(context: &mut RunContext, args: &RollbackArgs, events: Events) -> Result<Report> {
     let started = Instant::now();
     let output = &args.fleet.output;
-    if !args.yes && (output.output == OutputFormat::Json || !std::io::stdin().is_terminal()) {
-        return Err(Error::usage("there is no terminal to confirm at")
-            .hint("--yes rolls back without asking; `provision history` shows what there is"));
-    }
+    let hint = "--yes rolls back without asking; `provision history` shows what there is";
+    check_consent(args.yes, output.output, hint)?;
     context.attach_labs(false, &events)?;
     let Desired { plays, hosts } = context.resolve()?;
     let hosts = context.hosts_of(hosts, &args.fleet.limit, &plays)?;
@@ -75,14 +72,7 @@ async fn rollback(context: &mut RunContext, args: &RollbackArgs, events: Events)
         Err(error) => Err(error),
         Ok(()) => agree(context, args, &observation, &options).await,
     };
-    let outcomes = match agreed {
-        Ok(()) => {
-            options.interrupt.arm(&options.events);
-            rollout::apply(&mut observation, &plays, &options).await
-        }
-        Err(error) => Err(error),
-    };
-    observation.close().await;
+    let outcomes = carry_out(agreed, observation, &plays, &options).await;
     Ok(report(context, &options, outcomes?, started))
 }
 
