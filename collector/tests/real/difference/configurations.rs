@@ -9,6 +9,8 @@ pub(crate) struct Configuration {
     traces: &'static str,
     metrics: &'static str,
     logs: &'static str,
+    /// The processors of the pipelines behind a `forward` connector; without any there is none.
+    behind: &'static [&'static str],
     exporter: &'static str,
     /// Whether anything comes out otherwise than it went in.
     pub(crate) edits: bool,
@@ -27,6 +29,7 @@ const fn same(name: &'static str, processors: &'static str, list: &'static str) 
         traces: list,
         metrics: list,
         logs: list,
+        behind: &[],
         exporter: GRPC,
         edits: true,
         is_late: false,
@@ -47,6 +50,24 @@ pub(crate) const CONFIGURATIONS: &[Configuration] = &[
             "limiter and batch",
             "{memory_limiter: {check_interval: 1s, limit_mib: 1600, spike_limit_mib: 400}, batch: {timeout: 100ms, send_batch_size: 10, send_batch_max_size: 15}}",
             "[memory_limiter, batch]",
+        )
+    },
+    Configuration {
+        edits: false,
+        behind: &["[]"],
+        ..same("forward", "{}", "[]")
+    },
+    Configuration {
+        behind: &["[attributes/first]", "[]", "[resource, attributes/second]"],
+        ..same(
+            "forward to several",
+            "
+  attributes: {actions: [{key: http.method, value: POST, action: update}]}
+  attributes/first: {actions: [{key: branch, value: first, action: insert}, {key: status, action: delete}]}
+  attributes/second: {actions: [{key: branch, value: second, action: insert}, {key: user.email, action: hash}]}
+  resource: {attributes: [{key: host.name, value: elsewhere, action: upsert}]}
+",
+            "[attributes]",
         )
     },
     same(
@@ -227,12 +248,39 @@ pub(crate) const CONFIGURATIONS: &[Configuration] = &[
 ];
 
 impl Configuration {
+    /// In how many pipelines an item leaves.
+    pub(crate) fn branches(&self) -> usize {
+        self.behind.len().max(1)
+    }
+
     /// The configuration, with names in place of ports.
     pub(crate) fn yaml(&self) -> String {
         let exporter = self.exporter.split(':').next().unwrap();
-        let pipeline = |list: &str| {
-            format!("{{receivers: [otlp], processors: {list}, exporters: [{exporter}]}}")
+        let connectors = match self.behind.is_empty() {
+            true => "{}",
+            false => "{forward: {}}",
         };
+        let first = if self.behind.is_empty() {
+            exporter
+        } else {
+            "forward"
+        };
+        let lists = [
+            ("traces", self.traces),
+            ("metrics", self.metrics),
+            ("logs", self.logs),
+        ];
+        let mut pipelines = String::new();
+        let mut pipeline = |name: &str, from: &str, list: &str, to: &str| {
+            let text = format!("{{receivers: [{from}], processors: {list}, exporters: [{to}]}}");
+            pipelines.push_str(&format!("    {name}: {text}\n"));
+        };
+        for (signal, list) in lists {
+            pipeline(signal, "otlp", list, first);
+            for (number, list) in self.behind.iter().enumerate() {
+                pipeline(&format!("{signal}/{number}"), "forward", list, exporter);
+            }
+        }
         format!(
             "receivers:
   otlp:
@@ -240,19 +288,13 @@ impl Configuration {
       grpc: {{endpoint: '127.0.0.1:GRPC'}}
       http: {{endpoint: '127.0.0.1:HTTP'}}
 processors: {}
+connectors: {connectors}
 exporters: {{{}}}
 service:
   telemetry: {{metrics: {{level: none}}}}
   pipelines:
-    traces: {}
-    metrics: {}
-    logs: {}
-",
-            self.processors,
-            self.exporter,
-            pipeline(self.traces),
-            pipeline(self.metrics),
-            pipeline(self.logs)
+{pipelines}",
+            self.processors, self.exporter
         )
     }
 }

@@ -147,7 +147,8 @@ async fn what_comes_out() {
                 continue;
             }
             // The document has how both end, so that neither can change unnoticed.
-            let row = format!("{} | {} | {}", case.name, summary(&a), summary(&b));
+            let (one, other) = (summary(&a, configuration), summary(&b, configuration));
+            let row = format!("{} | {one} | {other}", case.name);
             let (here, there) = (only(&a, &b), only(&b, &a));
             let details = format!(
                 "\n  under {}\n  ours   {here}\n  theirs {there}",
@@ -176,9 +177,10 @@ async fn what_comes_out() {
 /// A gRPC status, and the items that came out.
 type Outcome = (String, Vec<String>);
 
-/// How a case ended.
-fn summary((status, items): &Outcome) -> String {
-    format!("gRPC {status}, {} items", items.len())
+/// How a case ended, in each of the pipelines that bring out what came in.
+fn summary((status, items): &Outcome, configuration: &Configuration) -> String {
+    let items = items.len().div_ceil(configuration.branches());
+    format!("gRPC {status}, {items} items")
 }
 
 /// The items of the one that the other has not.
