@@ -248,10 +248,7 @@ impl<'a> Record<'a> {
 
     /// Every attribute, in order.
     pub fn attributes(&self) -> impl Iterator<Item = (Place, &[u8])> {
-        self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            let key = self.key_of(slot)?;
-            Some((Place(index as u32), key))
-        })
+        (0..self.places()).filter_map(|place| self.nth(place))
     }
 
     /// How many attributes there are, which bounds what [`Record::nth`] takes.
@@ -319,12 +316,16 @@ impl<'a> Record<'a> {
     pub fn upsert(&mut self, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
         match self.find(key) {
             Some(place) => self.revalue(place, write),
-            None => {
-                let key = self.kept_in_scratch(|scratch| scratch.extend_from_slice(key));
-                let value = self.kept_in_scratch(write);
-                self.edit(None, Edit::Attribute { key, value });
-            }
+            None => drop(self.append(key, write)),
         }
+    }
+
+    /// Adds an attribute, wherever its key stands already, and says where it is.
+    pub fn append(&mut self, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) -> Place {
+        let key = self.kept_in_scratch(|scratch| scratch.extend_from_slice(key));
+        let value = self.kept_in_scratch(write);
+        self.edit(None, Edit::Attribute { key, value });
+        Place(self.slots.len() as u32 - 1)
     }
 
     /// Gives the attribute at a place another key.

@@ -11,6 +11,7 @@ use regex::bytes::Regex;
 use super::compile::{Compiler, is_own_attributes, literal_text, regex};
 use super::evaluate::Getter;
 use super::fault::{EvalFault, ParseFault};
+use super::merge::{Strategy, merge, pairs};
 use super::path::{
     BODY, Context, Field, KIND, Path, STATUS, STATUS_CODE, STATUS_MESSAGE, Setting, View,
 };
@@ -34,17 +35,6 @@ pub(super) enum Editor {
     ReplaceAllKeys(Regex, String),
     Limit(usize, Vec<String>),
     MergeMaps(Getter, Strategy),
-}
-
-/// Which attributes `merge_maps` sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Strategy {
-    /// Those that are absent.
-    Insert,
-    /// Those that are there.
-    Update,
-    /// All.
-    Upsert,
 }
 
 const EDITORS: &[&str] = &[
@@ -505,45 +495,6 @@ fn each_text(record: &mut Record<'_>, change: impl Fn(&[u8]) -> Option<Cow<'_, [
 fn boundary(text: &[u8], most: usize) -> usize {
     let is_start = |index: &usize| text.get(*index).is_none_or(|byte| byte & 0xc0 != 0x80);
     (0..=most.min(text.len())).rev().find(is_start).unwrap_or(0)
-}
-
-/// Keys and values of a map, the values as the bytes of an `AnyValue`.
-type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
-
-fn pairs(value: &Value<'_>) -> Result<Pairs, EvalFault> {
-    match value {
-        Value::Map(map) => {
-            let pairs = AnyValue::Map(map).pairs().map(|(key, value)| {
-                let mut bytes = Vec::new();
-                value.write(&mut bytes);
-                (key.to_vec(), bytes)
-            });
-            Ok(pairs.collect())
-        }
-        Value::Attributes(record) => {
-            let pairs = record.attributes();
-            let pairs = pairs.map(|(place, key)| (key.to_vec(), record.value(place).to_vec()));
-            Ok(pairs.collect())
-        }
-        other => {
-            let message = format!("expected a map but got {}", other.kind());
-            Err(EvalFault::new(message))
-        }
-    }
-}
-
-fn merge(record: &mut Record<'_>, pairs: Pairs, strategy: Strategy) {
-    for (key, value) in pairs {
-        let is_there = record.find(&key).is_some();
-        let wanted = match strategy {
-            Strategy::Insert => !is_there,
-            Strategy::Update => is_there,
-            Strategy::Upsert => true,
-        };
-        if wanted {
-            record.upsert(&key, |out| out.extend_from_slice(&value));
-        }
-    }
 }
 
 fn limit(record: &mut Record<'_>, most: usize, keys: &[String]) {

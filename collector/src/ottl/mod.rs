@@ -7,7 +7,7 @@
 //! - [`lexer`], [`syntax`]: text to grammar
 //! - [`path`], [`function`], [`json`], [`value`]: what there is to compute with
 //! - [`compile`], [`evaluate`]: checked once, computed for every item
-//! - [`editor`]: functions that change an item
+//! - [`editor`], [`merge`]: functions that change an item
 //!
 //! Patterns must be constant. `a =~ "pattern"` is taken for `IsMatch(a, "pattern")`, with a
 //! warning. A statement changes only what its context is about. Not there yet: named arguments,
@@ -20,6 +20,7 @@ mod fault;
 mod function;
 mod json;
 mod lexer;
+mod merge;
 mod path;
 mod syntax;
 #[cfg(test)]

@@ -279,3 +279,51 @@ fn what_is_wrong_is_said() {
         assert_eq!(read(text).1, [message], "{text}");
     }
 }
+
+#[test]
+fn a_huge_map_is_merged_as_a_small_one_is() {
+    const COUNT: usize = 20_000;
+    let entry = |number: usize| format!(r#"{{"key":"k{number}","value":{{"intValue":"1"}}}}"#);
+    let attributes: Vec<String> = (0..COUNT).map(entry).collect();
+    let map: Vec<String> = (COUNT / 2..COUNT * 3 / 2)
+        .map(|number| format!(r#"\"k{number}\":2"#))
+        .collect();
+    let json = format!(
+        r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{{"stringValue":"{{{}}}"}},"attributes":[{}]}}]}}]}}]}}"#,
+        map.join(","),
+        attributes.join(","),
+    );
+    for (strategy, merged, kept) in [
+        ("insert", COUNT / 2, COUNT),
+        ("update", COUNT / 2, COUNT / 2),
+        ("upsert", COUNT, COUNT / 2),
+    ] {
+        let text = format!(
+            "log_statements: [{{context: log, statements: ['merge_maps(attributes, ParseJSON(body), \"{strategy}\")']}}]"
+        );
+        let out = transformed(&text, Signal::Logs, &json).unwrap();
+        let count = |value: &str| out.matches(value).count();
+        assert_eq!(count(r#"{"doubleValue":2.0}"#), merged, "{strategy}");
+        assert_eq!(count(r#"{"intValue":"1"}"#), kept, "{strategy}");
+    }
+}
+
+#[test]
+fn a_key_that_stands_twice_is_merged_into_the_first_however_many_there_are() {
+    let others: Vec<String> = (0..3_000)
+        .map(|number| format!(r#"{{"key":"k{number}","value":{{"intValue":"1"}}}}"#))
+        .collect();
+    for others in [String::new(), format!("{},", others.join(","))] {
+        let json = format!(
+            r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"attributes":[{others}{{"key":"a","value":{{"intValue":"5"}}}},{{"key":"a","value":{{"intValue":"6"}}}}]}}]}}]}}]}}"#
+        );
+        let text = r#"log_statements: [{context: log, statements: ['merge_maps(attributes, ParseJSON("{\"a\":7,\"b\":8}"), "upsert")']}]"#;
+        let out = transformed(text, Signal::Logs, &json).unwrap();
+        let end = r#"{"key":"a","value":{"doubleValue":7.0}},{"key":"a","value":{"intValue":"6"}},{"key":"b","value":{"doubleValue":8.0}}]"#;
+        assert!(
+            out.contains(end),
+            "{}",
+            &out[out.len().saturating_sub(300)..]
+        );
+    }
+}
