@@ -4,8 +4,8 @@ Usage: telemetry_client.py grpc|http HOST RUN SPANS LOGS POINTS EXPECTED_FILE
 
 With FLEET_RATE it makes no more than so many spans, and then log records, in a second.
 With FLEET_UNTIL, a path, it sends SPANS spans and then more of them until something is there.
-With FLEET_HOST it sends there. With FLEET_TLS, a folder with ca.pem, cert.pem and key.pem, it speaks
-TLS and shows that certificate.
+With FLEET_HOST it sends there. With FLEET_TLS, a folder with ca.pem, it speaks TLS, and shows the
+certificate in cert.pem and key.pem where they are there too.
 """
 
 import itertools
@@ -17,6 +17,7 @@ import time
 protocol, host, run, spans, logs, points, expected_file = sys.argv[1:]
 host = os.environ.get("FLEET_HOST", host)
 tls = os.environ.get("FLEET_TLS")
+shown = ("key", "cert") if tls and os.path.exists(f"{tls}/cert.pem") else ()
 spans, logs, points = int(spans), int(logs), int(points)
 # Larger than what is sent, so that the SDK itself drops nothing.
 QUEUE = 100_000
@@ -40,7 +41,7 @@ if protocol == "grpc":
     def options(signal):
         if not tls:
             return {"endpoint": f"http://{host}:4317", "insecure": True}
-        pem = [open(f"{tls}/{name}.pem", "rb").read() for name in ("ca", "key", "cert")]
+        pem = [open(f"{tls}/{name}.pem", "rb").read() for name in ("ca", *shown)]
         return {"endpoint": f"https://{host}:4317", "credentials": grpc.ssl_channel_credentials(*pem)}
 else:
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
@@ -50,11 +51,11 @@ else:
     def options(signal):
         if not tls:
             return {"endpoint": f"http://{host}:4318/v1/{signal}"}
+        names = {"key": "client_key_file", "cert": "client_certificate_file"}
         return {
             "endpoint": f"https://{host}:4318/v1/{signal}",
             "certificate_file": f"{tls}/ca.pem",
-            "client_certificate_file": f"{tls}/cert.pem",
-            "client_key_file": f"{tls}/key.pem",
+            **{names[name]: f"{tls}/{name}.pem" for name in shown},
         }
 
 

@@ -1,5 +1,6 @@
 //! Mutual TLS by one word: who shows no certificate is refused. While programs send, gateways are
-//! upgraded and brought back, and certificates and their authority are replaced.
+//! upgraded and brought back, and certificates and their authority are replaced. NGINX speaks it
+//! too, and both balancers where servers alone show certificates.
 
 use std::fs;
 use std::path::Path;
@@ -11,11 +12,18 @@ use fleet_tests::{Lab, Output, Project};
 use crate::telemetry::{self, Amount};
 use crate::{Test, rollout};
 
-pub(crate) const TESTS: &[Test] = &[Test {
-    name: "tls::an_upgrade_a_rollback_and_new_certificates_lose_and_refuse_nothing",
-    needs: telemetry::NEEDS,
-    run: an_upgrade_a_rollback_and_new_certificates_lose_and_refuse_nothing,
-}];
+pub(crate) const TESTS: &[Test] = &[
+    Test {
+        name: "tls::an_upgrade_a_rollback_and_new_certificates_lose_and_refuse_nothing",
+        needs: telemetry::NEEDS,
+        run: an_upgrade_a_rollback_and_new_certificates_lose_and_refuse_nothing,
+    },
+    Test {
+        name: "tls::both_balancers_speak_it_also_where_servers_alone_show_certificates",
+        needs: telemetry::NEEDS,
+        run: both_balancers_speak_it,
+    },
+];
 
 const ENVIRONMENT: &str = "environments/development.toml";
 const TEMPLATE: &str = "templates/collector/gateway.yaml.tera";
@@ -41,14 +49,7 @@ fn an_upgrade_a_rollback_and_new_certificates_lose_and_refuse_nothing(lab: &Lab)
         .run(&["plan", "--env", "development"])
         .expect_code(1)
         .says(&["`tls` needs certificates, and there is no authority"]);
-    for arguments in [
-        &["tls", "init", "--env", "development"][..],
-        &["tls", "issue", "--env", "development"],
-        &["tls", "issue", "--env", "development", "--client", "shop"],
-        &["apply", "--env", "development", "--yes"],
-    ] {
-        let _ = platform.run(arguments).success();
-    }
+    platform.issue_and_apply();
     let old = platform.certificate("old");
     for protocol in ["grpc", "http"] {
         let run = format!("tls-{protocol}");
@@ -79,10 +80,7 @@ fn an_upgrade_a_rollback_and_new_certificates_lose_and_refuse_nothing(lab: &Lab)
     ends_soon_is_told(&platform);
 
     drop(word);
-    let _ = lab.project().apply();
-    let _ = lab.ssh("collector-1", "! ls /etc/otel-collector/*.pem");
-    let _ = fs::remove_file(lab.project().path("environments/development.secrets.toml"));
-    let _ = fs::remove_dir_all(lab.project().path("tls"));
+    goes_without(lab);
     let amount = Amount {
         spans: 100,
         logs: 10,
@@ -90,6 +88,52 @@ fn an_upgrade_a_rollback_and_new_certificates_lose_and_refuse_nothing(lab: &Lab)
     };
     let expected = telemetry::send(lab, "grpc", "without-tls", amount);
     telemetry::verify(lab, "without-tls", amount, &expected);
+}
+
+/// NGINX where all show certificates, and both balancers where servers alone do.
+fn both_balancers_speak_it(lab: &Lab) {
+    let (platform, project) = (Platform::new(lab), lab.project());
+    let nginx = "\ninstead.balancers = \"nginx\"";
+    let mutual = format!("playbook = \"site\"\ntls = \"mutual\"{nginx}");
+    let mutual = project.edit(ENVIRONMENT, "playbook = \"site\"", &mutual);
+    platform.issue_and_apply();
+    let shop = platform.certificate("shop");
+    let none = platform.home.path();
+    // NGINX ends the handshake, and then says over HTTP what is missing.
+    all_is_let_in(&platform, "mutual-nginx", &shop, ["400", "refused"]);
+    let server = project.edit(ENVIRONMENT, "tls = \"mutual\"", "tls = \"server\"");
+    platform.apply();
+    all_is_let_in(&platform, "server-nginx", none, ["200"; 2]);
+    let haproxy = project.edit(ENVIRONMENT, nginx, "");
+    platform.apply();
+    all_is_let_in(&platform, "server-haproxy", none, ["200"; 2]);
+    drop(haproxy);
+    drop(server);
+    drop(mutual);
+    goes_without(lab);
+}
+
+/// What a program sends that has this folder arrives, as `MODE-BALANCER` says; `others` is what the
+/// balancer and a gateway answer without a certificate.
+fn all_is_let_in(platform: &Platform<'_>, what: &str, folder: &Path, others: [&str; 2]) {
+    let (lab, (_, balancer)) = (platform.lab, what.split_once('-').expect("a balancer"));
+    let active = lab.ssh("lb-1", &format!("systemctl is-active {balancer}"));
+    assert_eq!(active.trim(), "active");
+    for protocol in ["grpc", "http"] {
+        let run = format!("tls-{what}-{protocol}");
+        platform.start(folder, protocol, &run).ends_well(lab);
+    }
+    let none = platform.home.path();
+    let answers = ["10.77.0.11", "10.77.0.21"].map(|address| probe(lab, address, 4318, none));
+    assert_eq!(answers, others, "{what}");
+}
+
+/// Nothing is left of certificates, on hosts and in the project.
+fn goes_without(lab: &Lab) {
+    let _ = lab.project().apply();
+    let _ = lab.ssh("collector-1", "! ls /etc/otel-collector/*.pem");
+    let _ = fs::remove_file(lab.project().path("environments/development.secrets.toml"));
+    let _ = fs::remove_dir_all(lab.project().path("tls"));
 }
 
 /// Another program and another configuration on all gateways, and back.
@@ -193,6 +237,23 @@ impl<'a> Platform<'a> {
     fn run(&self, arguments: &[&str]) -> Output {
         let mut command = self.lab.project().command(arguments);
         Output::of(command.env("HOME", self.home.path()))
+    }
+
+    /// An authority, certificates of hosts and one of the shop's, and all of it on the hosts.
+    fn issue_and_apply(&self) {
+        for arguments in [
+            &["tls", "init", "--env", "development"][..],
+            &["tls", "issue", "--env", "development"],
+            &["tls", "issue", "--env", "development", "--client", "shop"],
+        ] {
+            let _ = self.run(arguments).success();
+        }
+        self.apply();
+    }
+
+    fn apply(&self) {
+        let apply = ["apply", "--env", "development", "--yes"];
+        let _ = self.run(&apply).success();
     }
 
     fn rotate(&self, arguments: &[&str]) -> Output {
