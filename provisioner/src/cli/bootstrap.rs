@@ -303,7 +303,7 @@ async fn desired(
 /// What a host has of an account.
 async fn look_at(contact: &FirstContact, user: &str) -> Result<Account> {
     let unknown = |what: &str| Error::host(format!("{}: {what}", contact.name()));
-    let mut conversation = contact.connect().await?;
+    let mut conversation = contact.connect(&[]).await?;
     let query = |kind| vec![Query { kind: Some(kind) }];
     let facts = conversation.ask(query(query::Kind::User(user.to_owned())));
     let found = facts.await?.into_iter().find_map(|fact| fact.kind);

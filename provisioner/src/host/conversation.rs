@@ -53,6 +53,43 @@ impl std::fmt::Debug for Transport {
     }
 }
 
+/// What a host is asked in one turn, without a change.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// Whoever takes the host's lock.
+    pub holder: Option<String>,
+    /// What is asked.
+    pub queries: Vec<Query>,
+    /// What health is looked at, as `Probe::target` names it.
+    pub targets: Vec<String>,
+}
+
+impl Look {
+    /// The frames that ask the host of that name for it.
+    ///
+    /// # Errors
+    /// It is longer than a frame may be.
+    pub fn asked(&self, name: &str) -> Result<Vec<u8>> {
+        let lock = self.holder.as_ref().map(|holder| {
+            to_host::Body::Lock(Lock {
+                holder: holder.clone(),
+            })
+        });
+        let observe = to_host::Body::Observe(Observe {
+            queries: self.queries.clone(),
+        });
+        let probes = self.targets.iter().map(|target| {
+            to_host::Body::Probe(Probe {
+                target: target.clone(),
+                within_millis: 0,
+            })
+        });
+        let bodies = lock.into_iter().chain([observe]).chain(probes);
+        let frames: Result<Vec<_>> = bodies.map(|body| framed(name, body)).collect();
+        frames.map(|frames| frames.concat())
+    }
+}
+
 /// A helper that runs and listens.
 #[derive(Debug)]
 pub struct Conversation {
@@ -67,7 +104,7 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Brings the helper to speak, and reads who it is.
+    /// Brings the helper to speak, says the opening to it, and reads who it is.
     ///
     /// # Errors
     /// See [`launch::launch`]; or the helper is of another version.
@@ -75,10 +112,11 @@ impl Conversation {
         transport: Transport,
         helpers: &Helpers,
         endpoint: &Endpoint,
+        opening: &[u8],
     ) -> Result<Self> {
         let mut transport = transport;
         transport.reader = Box::new(BufReader::new(transport.reader));
-        let transport = launch::launch(transport, helpers, endpoint).await?;
+        let transport = launch::launch(transport, helpers, endpoint, opening).await?;
         let mut conversation = Self {
             name: endpoint.name.clone(),
             transport,
@@ -129,30 +167,20 @@ impl Conversation {
     ///
     /// # Errors
     /// Another run holds the lock; the message says who. Or the connection ends.
-    pub async fn observe(
-        &mut self,
-        holder: Option<&str>,
-        queries: Vec<Query>,
-        targets: &[&str],
-    ) -> Result<(Vec<Fact>, Vec<Probed>)> {
-        if let Some(holder) = holder {
-            self.send(to_host::Body::Lock(Lock {
-                holder: holder.to_owned(),
-            }))
-            .await?;
-        }
-        let expected = queries.len();
-        self.send(to_host::Body::Observe(Observe { queries }))
-            .await?;
-        for target in targets {
-            let probe = Probe {
-                target: (*target).to_owned(),
-                within_millis: 0,
-            };
-            self.send(to_host::Body::Probe(probe)).await?;
-        }
+    pub async fn observe(&mut self, look: &Look) -> Result<(Vec<Fact>, Vec<Probed>)> {
+        let asked = look.asked(&self.name)?;
+        self.say(&asked).await?;
+        self.observed(look).await
+    }
+
+    /// The answers to what was asked when the helper was brought to speak.
+    ///
+    /// # Errors
+    /// As [`Self::observe`].
+    pub async fn observed(&mut self, look: &Look) -> Result<(Vec<Fact>, Vec<Probed>)> {
+        let expected = look.queries.len();
         let mut taken = None;
-        if holder.is_some() {
+        if look.holder.is_some() {
             match self.receive(PROMPT_TIMEOUT).await? {
                 from_host::Body::Locked(_) => {}
                 from_host::Body::Refused(refused) => {
@@ -168,8 +196,8 @@ impl Conversation {
             from_host::Body::Refused(refused) => return Err(self.refused(&refused.message)),
             _ => return Err(self.out_of_order()),
         };
-        let mut health = Vec::with_capacity(targets.len());
-        for _ in targets {
+        let mut health = Vec::with_capacity(look.targets.len());
+        for _ in &look.targets {
             health.push(self.probed(PROMPT_TIMEOUT).await?);
         }
         match taken {
@@ -183,9 +211,11 @@ impl Conversation {
     /// # Errors
     /// The connection ends.
     pub async fn ask(&mut self, queries: Vec<Query>) -> Result<Vec<Fact>> {
-        self.observe(None, queries, &[])
-            .await
-            .map(|(facts, _)| facts)
+        let look = Look {
+            queries,
+            ..Look::default()
+        };
+        self.observe(&look).await.map(|(facts, _)| facts)
     }
 
     /// Sends a content from an offset on, and waits until it is whole on the host.
@@ -371,16 +401,19 @@ impl Conversation {
     }
 
     async fn send(&mut self, body: to_host::Body) -> Result<()> {
+        let frame = framed(&self.name, body)?;
+        self.say(&frame).await
+    }
+
+    async fn say(&mut self, frames: &[u8]) -> Result<()> {
         if self.interrupt.has_come() {
             let message = format!("{}: interrupted", self.name);
             return Err(Error::new(ErrorKind::Cancelled, message)
                 .hint("run it again: what was begun is completed"));
         }
-        let frame = frame::encode(&ToHost { body: Some(body) })
-            .map_err(|error| Error::host(format!("{}: {error}", self.name)))?;
         let writer = &mut self.transport.writer;
         let sent = async {
-            writer.write_all(&frame).await?;
+            writer.write_all(frames).await?;
             writer.flush().await
         };
         match tokio::time::timeout(SILENCE_TIMEOUT, sent).await {
@@ -470,6 +503,11 @@ impl Conversation {
         Error::host(format!("{}: its helper answered out of order", self.name))
             .hint("provision and provision-host must come from one build")
     }
+}
+
+fn framed(name: &str, body: to_host::Body) -> Result<Vec<u8>> {
+    frame::encode(&ToHost { body: Some(body) })
+        .map_err(|error| Error::host(format!("{name}: {error}")))
 }
 
 /// Says that nothing more comes. Whoever takes nothing any more is not waited for.

@@ -194,6 +194,32 @@ impl Endpoint {
     }
 }
 
+#[cfg(test)]
+impl Endpoint {
+    /// A host of a test, for which nothing is written.
+    pub(crate) fn example(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            described_at: "test".to_owned(),
+            address: String::new(),
+            local: true,
+            port: None,
+            user: None,
+            identity: None,
+            jump: None,
+            proxy_command: None,
+            password: None,
+            bootstraps: false,
+            host_keys: Vec::new(),
+            becoming: Become::Never,
+            become_password: None,
+            connect_timeout: Duration::from_secs(1),
+            keep_connection: Duration::ZERO,
+            revert_after: Duration::from_secs(60),
+        }
+    }
+}
+
 /// A secret that a host needs.
 fn known(secret: Option<&Name>, host: &str, secrets: &Secrets) -> Result<Option<NamedSecret>> {
     let Some(name) = secret else {

@@ -40,8 +40,8 @@ impl Host for FakeHost {
         &self.endpoint.name
     }
 
-    fn connect(&self) -> BoxFuture<'_, Result<Conversation>> {
-        Box::pin(async {
+    fn connect<'a>(&'a self, opening: &'a [u8]) -> BoxFuture<'a, Result<Conversation>> {
+        Box::pin(async move {
             let (near, far) = tokio::io::duplex(1 << 20);
             let name = self.endpoint.name.clone();
             tokio::spawn(answer(
@@ -57,7 +57,7 @@ impl Host for FakeHost {
                 stderr: Box::new(tokio::io::empty()),
                 closer: Box::new(|| Box::pin(async {})),
             };
-            Conversation::begin(transport, &Helpers::none(), &self.endpoint).await
+            Conversation::begin(transport, &Helpers::none(), &self.endpoint, opening).await
         })
     }
 

@@ -42,8 +42,9 @@ impl<H: Host> Host for FirstContact<H> {
         self.own.name()
     }
 
-    fn connect(&self) -> BoxFuture<'_, Result<Conversation>> {
-        Box::pin(by_either(self.own.connect(), self.given.connect()))
+    fn connect<'a>(&'a self, opening: &'a [u8]) -> BoxFuture<'a, Result<Conversation>> {
+        let given = self.given.connect(opening);
+        Box::pin(by_either(self.own.connect(opening), given))
     }
 
     fn connect_anew(&self) -> BoxFuture<'_, Result<Conversation>> {

@@ -70,8 +70,15 @@ impl Helpers {
     /// None at all, for hosts that need none.
     #[cfg(test)]
     pub(super) fn none() -> Self {
+        Self::default()
+    }
+
+    /// One for this machine.
+    #[cfg(test)]
+    pub(super) fn example(path: &Path) -> Self {
+        let helper = read(path, std::env::consts::ARCH.to_owned()).expect("a helper");
         Self {
-            list: Arc::default(),
+            list: Arc::new(vec![helper]),
         }
     }
 

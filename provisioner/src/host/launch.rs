@@ -1,8 +1,8 @@
 //! From a shell on the host to a helper that speaks.
 //!
-//! Goes in: the output of [`script`] as it runs. Comes out: nothing but the moment from which the
-//! stream holds frames. Invariant: a password goes to sudo, doas or su alone, only when it asks,
-//! and once.
+//! Goes in: the output of [`script`] as it runs, and what the helper is asked first. Comes out:
+//! nothing but the moment from which the stream holds frames. Invariant: a password goes to sudo,
+//! doas or su alone, only when it asks, and once; nobody else reads what the helper is asked.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -41,10 +41,21 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// How much of what a host printed to its standard error is kept, in bytes.
 const STDERR_LIMIT_BYTES: usize = 16 * 1024;
 
+/// What is said before the helper speaks, so that its answers come with the first words it says.
+/// Whoever may ask for a password would take it for one.
+pub(super) fn said_early<'a>(endpoint: &Endpoint, opening: &'a [u8]) -> &'a [u8] {
+    match (endpoint.becoming, &endpoint.become_password) {
+        (Become::Su, _) | (_, Some(_)) => &[],
+        (Become::Sudo | Become::Doas | Become::Never, None) => opening,
+    }
+}
+
 /// The shell script that finds or receives the helper and becomes it.
 ///
-/// `head` takes exactly the bytes that belong to the helper, so that frames can follow.
-pub(super) fn script(helpers: &Helpers, endpoint: &Endpoint) -> String {
+/// `head` takes exactly the bytes that belong to the helper, so that frames can follow. What was
+/// said early to a helper that is not there is thrown away, and said again behind the helper.
+pub(super) fn script(helpers: &Helpers, endpoint: &Endpoint, opening: &[u8]) -> String {
+    let early = said_early(endpoint, opening).len();
     let mut cases = String::new();
     for helper in helpers.iter() {
         let (architecture, hash) = (&helper.architecture, &helper.sha256);
@@ -66,6 +77,7 @@ pub(super) fn script(helpers: &Helpers, endpoint: &Endpoint) -> String {
          if [ -n \"$6\" ] && [ \"$f\" -lt \"$z\" ]; then \
          s full \"there is no room for the helper: $z bytes needed, $f bytes free on $6\"; exit 0; fi; \
          s send \"$m\"; \
+         head -c {early} > /dev/null; \
          e=$( {{ head -c \"$n\" | gzip -dc > \"$t\"; }} 2>&1 | tr '\\n' ' ' ); \
          c=$(sha256sum \"$t\" 2>/dev/null); \
          if [ \"${{c%% *}}\" != \"$h\" ]; then rm -f \"$t\"; s failed \"the helper did not arrive whole in $d: $e\"; exit 0; fi; \
@@ -93,7 +105,8 @@ fn ascend(becoming: Become, with_password: bool) -> String {
     format!("if [ \"$u\" = 0 ]; then exec \"$b\"; fi; {ascend}")
 }
 
-/// Holds the dialogue with [`script`] up to the marker that the helper prints first.
+/// Holds the dialogue with [`script`] up to the marker that the helper prints first, and says the
+/// opening to it.
 ///
 /// # Errors
 /// The host has no helper, sudo refuses, or the connection ends; each named with its way out.
@@ -101,10 +114,13 @@ pub(super) async fn launch(
     mut transport: Transport,
     helpers: &Helpers,
     endpoint: &Endpoint,
+    opening: &[u8],
 ) -> Result<Transport> {
     let mut dialogue = Dialogue {
         endpoint,
         helpers,
+        opening,
+        said: 0,
         preamble: Vec::new(),
         stderr: Vec::new(),
         password_sent: false,
@@ -119,11 +135,16 @@ enum Heard {
     Output(Option<u8>),
     /// Some bytes of its complaints; none at the end.
     Complaint(usize),
+    /// It took some bytes of what is said early.
+    Took(usize),
 }
 
 struct Dialogue<'a> {
     endpoint: &'a Endpoint,
     helpers: &'a Helpers,
+    opening: &'a [u8],
+    /// How much of the opening was said, in bytes.
+    said: usize,
     preamble: Vec<u8>,
     stderr: Vec<u8>,
     password_sent: bool,
@@ -135,9 +156,16 @@ impl Dialogue<'_> {
     async fn hold(&mut self, transport: &mut Transport) -> Result<()> {
         let mut stderr_open = true;
         let mut stderr_chunk = [0u8; 1024];
+        let early = said_early(self.endpoint, self.opening);
         loop {
+            let unsaid = early.get(self.said..).unwrap_or_default();
             let listening = async {
                 tokio::select! {
+                    biased;
+                    // Whoever hears nothing more says why, or ends.
+                    took = transport.writer.write(unsaid), if !unsaid.is_empty() => {
+                        Heard::Took(took.ok().filter(|took| *took > 0).unwrap_or(unsaid.len()))
+                    }
                     byte = read_byte(&mut transport.reader) => Heard::Output(byte),
                     read = transport.stderr.read(&mut stderr_chunk), if stderr_open => {
                         Heard::Complaint(read.unwrap_or(0))
@@ -153,6 +181,7 @@ impl Dialogue<'_> {
                 Heard::Output(Some(byte)) => {
                     self.preamble.push(byte);
                     if self.preamble.ends_with(HELLO_MARKER) {
+                        self.say_rest(&mut transport.writer).await;
                         return Ok(());
                     }
                     if byte == b'\n' {
@@ -167,12 +196,41 @@ impl Dialogue<'_> {
                     self.drain_stderr(transport).await;
                     return Err(self.ended());
                 }
+                Heard::Took(count) => self.said += count,
                 Heard::Complaint(0) => stderr_open = false,
                 Heard::Complaint(count) => {
                     self.hear_stderr(&stderr_chunk[..count], &mut transport.writer)
                         .await?;
                 }
             }
+        }
+    }
+
+    /// Says what the helper has not heard of the opening. That it hears nothing is noticed when
+    /// no answer comes.
+    async fn say_rest(&self, writer: &mut (dyn AsyncWrite + Send + Unpin)) {
+        let rest = self.opening.get(self.said..).unwrap_or_default();
+        let _ = self
+            .tell(writer, rest, "the request", SILENCE_TIMEOUT)
+            .await;
+    }
+
+    async fn tell(
+        &self,
+        writer: &mut (dyn AsyncWrite + Send + Unpin),
+        bytes: &[u8],
+        what: &str,
+        within: Duration,
+    ) -> Result<()> {
+        let sent = async {
+            writer.write_all(bytes).await?;
+            writer.flush().await
+        };
+        let failed = |how: &str| self.error(&format!("{what} could not be sent{how}"), None);
+        match tokio::time::timeout(within, sent).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(failed("").caused_by(error)),
+            Err(_) => Err(failed(" in time")),
         }
     }
 
@@ -194,21 +252,15 @@ impl Dialogue<'_> {
                 let Some(helper) = self.helpers.get(rest) else {
                     return Ok(());
                 };
-                let sent = async {
-                    writer.write_all(&helper.gzip).await?;
-                    writer.flush().await
-                };
                 let begun = Instant::now();
-                match tokio::time::timeout(UPLOAD_TIMEOUT, sent).await {
-                    Ok(Ok(())) => {
-                        self.until += begun.elapsed();
-                        Ok(())
-                    }
-                    Ok(Err(error)) => Err(self
-                        .error("the helper could not be sent", None)
-                        .caused_by(error)),
-                    Err(_) => Err(self.error("the helper could not be sent in time", None)),
-                }
+                let early = said_early(self.endpoint, self.opening);
+                let unsaid = early.get(self.said..).unwrap_or_default();
+                let sent = [unsaid, &helper.gzip].concat();
+                self.tell(writer, &sent, "the helper", UPLOAD_TIMEOUT)
+                    .await?;
+                self.said = 0;
+                self.until += begun.elapsed();
+                Ok(())
             }
             "unsupported" => {
                 let known: Vec<&str> = self
@@ -253,18 +305,9 @@ impl Dialogue<'_> {
         }
         self.password_sent = true;
         let answer = format!("{}\n", password.value.expose());
-        let sent = async {
-            writer.write_all(answer.as_bytes()).await?;
-            writer.flush().await
-        };
-        let word = self.endpoint.becoming.word();
-        match tokio::time::timeout(SILENCE_TIMEOUT, sent).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(self
-                .error(&format!("{word} could not be answered"), None)
-                .caused_by(error)),
-            Err(_) => Err(self.error(&format!("{word} could not be answered in time"), None)),
-        }
+        let what = format!("the password for {}", self.endpoint.becoming.word());
+        self.tell(writer, answer.as_bytes(), &what, SILENCE_TIMEOUT)
+            .await
     }
 
     /// There is no password where one is asked for.
@@ -391,7 +434,13 @@ async fn read_byte(reader: &mut (dyn AsyncRead + Send + Unpin)) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::process::Stdio;
+
+    use tokio::process::Command;
+
     use super::*;
+    use crate::secret::{NamedSecret, Secret};
 
     #[test]
     fn a_question_is_heard_from_whoever_was_asked_to_put_it() {
@@ -406,6 +455,80 @@ mod tests {
             questions(&format!("{PROMPT}Sorry, try again.\n{PROMPT}")),
             2
         );
+    }
+
+    /// A host that is a shell of this machine, whose accounts have no rights.
+    fn shell(script: &str, home: &Path) -> Transport {
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("id() {{ echo 1000; }}; {script}")])
+            .env("XDG_CACHE_HOME", home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("a shell");
+        Transport {
+            writer: Box::new(child.stdin.take().expect("its input")),
+            reader: Box::new(child.stdout.take().expect("its output")),
+            stderr: Box::new(child.stderr.take().expect("its errors")),
+            closer: Box::new(move || {
+                Box::pin(async move {
+                    let _ = child.wait().await;
+                })
+            }),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_helper_hears_all_of_the_opening_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("echo");
+        // It says what it has heard at the end.
+        let marker = "printf '\\n\\0provision-host\\0\\n'";
+        let heard = "cat > \"$0.heard\"; cat \"$0.heard\"";
+        let padding = "#".repeat(100_000);
+        std::fs::write(&path, format!("#!/bin/sh\n{marker}; {heard}\n{padding}\n")).unwrap();
+        let helpers = Helpers::example(&path);
+        let password = NamedSecret {
+            name: "password".parse().unwrap(),
+            value: Secret::from("never asked for".to_owned()),
+        };
+        let bytes: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+        for become_password in [None, Some(password)] {
+            let home = tempfile::tempdir().unwrap();
+            let endpoint = Endpoint {
+                become_password,
+                ..Endpoint::example("a")
+            };
+            // The helper is missing first, and there afterwards.
+            for opening in [&bytes[..], &bytes, &bytes[..5], &[]] {
+                let script = script(&helpers, &endpoint, opening);
+                let transport = shell(&script, home.path());
+                let mut transport = launch(transport, &helpers, &endpoint, opening)
+                    .await
+                    .unwrap();
+                transport.writer.write_all(b"end").await.unwrap();
+                drop(transport.writer);
+                let mut heard = Vec::new();
+                transport.reader.read_to_end(&mut heard).await.unwrap();
+                assert!(heard == [opening, b"end"].concat(), "{}", heard.len());
+                (transport.closer)().await;
+            }
+        }
+    }
+
+    #[test]
+    fn who_may_ask_for_a_password_is_told_nothing_early() {
+        let early = |becoming| {
+            let endpoint = Endpoint {
+                becoming,
+                ..Endpoint::example("a")
+            };
+            said_early(&endpoint, b"frames").len()
+        };
+        assert_eq!(early(Become::Su), 0);
+        assert_eq!([early(Become::Sudo), early(Become::Never)], [6, 6]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl LocalHost {
         Self { endpoint, helpers }
     }
 
-    async fn run(&self) -> Result<Conversation> {
+    async fn run(&self, opening: &[u8]) -> Result<Conversation> {
         let name = &self.endpoint.name;
         let Some(helper) = self.helpers.get(std::env::consts::ARCH) else {
             return Err(Error::controller(format!(
@@ -55,7 +55,7 @@ impl LocalHost {
                 })
             }),
         };
-        Conversation::begin(transport, &self.helpers, &self.endpoint).await
+        Conversation::begin(transport, &self.helpers, &self.endpoint, opening).await
     }
 }
 
@@ -64,8 +64,8 @@ impl Host for LocalHost {
         &self.endpoint.name
     }
 
-    fn connect(&self) -> BoxFuture<'_, Result<Conversation>> {
-        Box::pin(self.run())
+    fn connect<'a>(&'a self, opening: &'a [u8]) -> BoxFuture<'a, Result<Conversation>> {
+        Box::pin(self.run(opening))
     }
 
     fn revert_after(&self) -> Duration {

@@ -17,7 +17,7 @@ mod master;
 mod scan;
 mod ssh;
 
-pub use conversation::{Conversation, Transport};
+pub use conversation::{Conversation, Look, Transport};
 pub use endpoint::Endpoint;
 #[cfg(test)]
 pub(crate) use fake::{FakeHost, Requests, Script, asks_for_reboot};
@@ -39,15 +39,16 @@ pub trait Host: Send + Sync + std::fmt::Debug {
     /// The host's name in the inventory.
     fn name(&self) -> &str;
 
-    /// Runs the helper and waits until it has said who it is.
+    /// Runs the helper and waits until it has said who it is. The opening, if any, is what
+    /// [`Look::asked`] gives: its answers are on their way then.
     ///
     /// The error names the host, the cause and the way out.
-    fn connect(&self) -> BoxFuture<'_, Result<Conversation>>;
+    fn connect<'a>(&'a self, opening: &'a [u8]) -> BoxFuture<'a, Result<Conversation>>;
 
     /// The same with a connection, an authentication and root's rights of its own, so that it
     /// shows whether somebody who comes now gets in.
     fn connect_anew(&self) -> BoxFuture<'_, Result<Conversation>> {
-        self.connect()
+        self.connect(&[])
     }
 
     /// The same for somebody who only has to see what there is, by whatever way there was before.

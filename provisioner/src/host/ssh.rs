@@ -186,19 +186,19 @@ pub struct SshHost {
 }
 
 impl SshHost {
-    async fn run(&self) -> Result<Conversation> {
+    async fn run(&self, opening: &[u8]) -> Result<Conversation> {
         let master = self.agent.master(&self.endpoint);
-        let transport = match self.over_kept(&master).await {
+        let transport = match self.over_kept(&master, opening).await {
             Some(transport) => transport,
-            None => self.over_new(&master).await?,
+            None => self.over_new(&master, opening).await?,
         };
-        Conversation::begin(transport, &self.agent.helpers, &self.endpoint).await
+        Conversation::begin(transport, &self.agent.helpers, &self.endpoint, opening).await
     }
 
     /// An execution over the connection that an earlier run left, unless that is dead.
-    async fn over_kept(&self, master: &Master) -> Option<Transport> {
+    async fn over_kept(&self, master: &Master, opening: &[u8]) -> Option<Transport> {
         let session = Arc::new(master.found()?);
-        let execution = self.execute(Arc::clone(&session), false);
+        let execution = self.execute(Arc::clone(&session), false, opening);
         if let Ok(Ok(transport)) = tokio::time::timeout(master.connect_timeout, execution).await {
             return Some(transport);
         }
@@ -208,12 +208,12 @@ impl SshHost {
         None
     }
 
-    async fn over_new(&self, master: &Master) -> Result<Transport> {
+    async fn over_new(&self, master: &Master, opening: &[u8]) -> Result<Transport> {
         let session = match self.connect_through_bastion(master).await {
             Ok(session) => Arc::new(session),
             Err(words) => return Err(self.explain(&words)),
         };
-        let execution = self.execute(session, !master.is_kept());
+        let execution = self.execute(session, !master.is_kept(), opening);
         match tokio::time::timeout(master.connect_timeout, execution).await {
             Ok(transport) => transport,
             Err(_) => Err(self.explain("the execution did not begin in time")),
@@ -251,8 +251,13 @@ impl SshHost {
         }
     }
 
-    async fn execute(&self, session: Arc<Session>, close: bool) -> Result<Transport> {
-        let command = script(&self.agent.helpers, &self.endpoint);
+    async fn execute(
+        &self,
+        session: Arc<Session>,
+        close: bool,
+        opening: &[u8],
+    ) -> Result<Transport> {
+        let command = script(&self.agent.helpers, &self.endpoint, opening);
         let mut child = Session::to_raw_command(Arc::clone(&session), command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -294,16 +299,16 @@ impl Host for SshHost {
         &self.endpoint.name
     }
 
-    fn connect(&self) -> BoxFuture<'_, Result<Conversation>> {
-        Box::pin(self.run())
+    fn connect<'a>(&'a self, opening: &'a [u8]) -> BoxFuture<'a, Result<Conversation>> {
+        Box::pin(self.run(opening))
     }
 
     fn connect_anew(&self) -> BoxFuture<'_, Result<Conversation>> {
         Box::pin(async {
             let mut master = self.agent.master(&self.endpoint);
             master.keep = Duration::ZERO;
-            let transport = self.over_new(&master).await?;
-            Conversation::begin(transport, &self.agent.helpers, &self.endpoint).await
+            let transport = self.over_new(&master, &[]).await?;
+            Conversation::begin(transport, &self.agent.helpers, &self.endpoint, &[]).await
         })
     }
 
@@ -460,23 +465,17 @@ mod tests {
 
     fn endpoint() -> Endpoint {
         Endpoint {
-            name: "collector-1".into(),
             described_at: "inventories/on-prem.toml:7:1".into(),
             address: "10.0.1.10".into(),
             local: false,
             port: Some(2222),
             user: Some("deploy".into()),
-            identity: None,
             jump: Some("bastion.example.com".into()),
-            proxy_command: None,
-            password: None,
-            bootstraps: false,
             host_keys: vec!["ssh-ed25519 AAAA1".into()],
             becoming: Become::Sudo,
-            become_password: None,
             connect_timeout: Duration::from_secs(10),
             keep_connection: Duration::from_secs(60),
-            revert_after: Duration::from_secs(60),
+            ..Endpoint::example("collector-1")
         }
     }
 

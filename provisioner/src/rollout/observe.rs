@@ -18,7 +18,7 @@ use super::deadman::{ask_whether_armed, read_whether_armed};
 use super::recover::{read_remembered, remembered};
 use super::session::HostSession;
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{Conversation, Host};
+use crate::host::{Conversation, Host, Look};
 use crate::plan::{HostDesired, HostPlan, Part, PlayResources, decide, removal};
 use crate::playbook::{Balancer, Play, Unreachable};
 use crate::report::Event;
@@ -196,26 +196,26 @@ async fn observe_host(
         };
         let _ = options.events.send(event);
     };
-    working("connecting");
-    let mut conversation = host.connect().await?;
-    conversation.heed(options.interrupt.clone());
-    working("observing");
     let mut queries = desired.queries();
     let own = queries.len();
     let peers = options.keepers.contains(host.name());
     queries.extend(remembered(options, peers, 0));
     queries.extend(ask_taken_out(desired));
     queries.extend(lock.then(ask_whether_armed));
-    let targets: Vec<&str> = desired
-        .health()
-        .map(|health| health.target.as_str())
-        .collect();
+    let targets = desired.health().map(|health| health.target.clone());
+    let look = Look {
+        holder: lock.then(|| options.run.clone()),
+        queries,
+        targets: targets.collect(),
+    };
+    working("connecting");
+    let opening = look.asked(host.name())?;
+    let mut conversation = host.connect(&opening).await?;
+    conversation.heed(options.interrupt.clone());
+    working("observing");
     let begun = Instant::now();
+    let mut observed = conversation.observed(&look).await;
     let (mut facts, health) = loop {
-        let holder = lock.then_some(options.run.as_str());
-        let observed = conversation
-            .observe(holder, queries.clone(), &targets)
-            .await;
         match observed {
             Err(error) if conversation.is_taken() && begun.elapsed() < patience => {
                 working(error.message.as_str());
@@ -223,6 +223,7 @@ async fn observe_host(
                     () = tokio::time::sleep(LOCK_PAUSE) => {}
                     () = options.interrupt.comes() => return Err(error),
                 }
+                observed = conversation.observe(&look).await;
             }
             observed => break observed?,
         }

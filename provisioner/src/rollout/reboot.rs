@@ -14,7 +14,7 @@ use super::deadman::endangered;
 use super::session::HostSession;
 use super::{Observation, RunOptions};
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{Conversation, Host};
+use crate::host::{Conversation, Host, Look};
 use crate::plan::ResourceChange;
 use crate::playbook::Health;
 use crate::report::Event;
@@ -157,8 +157,11 @@ impl HostSession {
                 return Err(Error::host("it put the change back by itself"));
             }
         }
-        let lock = Some(options.run.as_str());
-        self.conversation.observe(lock, Vec::new(), &[]).await?;
+        let lock = Look {
+            holder: Some(options.run.clone()),
+            ..Look::default()
+        };
+        self.conversation.observe(&lock).await?;
         let probe = Probe {
             target: BOOTED.to_owned(),
             within_millis: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),

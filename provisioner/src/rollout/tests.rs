@@ -22,7 +22,6 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::*;
 use crate::document::{Diagnostics, Source};
 use crate::host::{Endpoint, FakeHost, Host, Requests, Script};
-use crate::inventory::Become;
 use crate::plan::{HostDesired, PlayDesired};
 use crate::playbook::{BatchSize, Health, Pace, Play};
 use crate::report::{HostOutcome, Outcome};
@@ -80,28 +79,6 @@ fn desired_of(resources: &[&str]) -> HostDesired {
     HostDesired {
         plays: vec![play],
         ..HostDesired::without_plays(host)
-    }
-}
-
-fn endpoint(name: &str) -> Endpoint {
-    Endpoint {
-        name: name.to_owned(),
-        address: String::new(),
-        described_at: "test".to_owned(),
-        local: true,
-        port: None,
-        user: None,
-        identity: None,
-        jump: None,
-        proxy_command: None,
-        password: None,
-        bootstraps: false,
-        host_keys: Vec::new(),
-        becoming: Become::Never,
-        become_password: None,
-        connect_timeout: Duration::from_secs(1),
-        keep_connection: Duration::ZERO,
-        revert_after: Duration::from_secs(60),
     }
 }
 
@@ -230,7 +207,7 @@ fn run_desired(
         let host = |name: &str| {
             let (script, requests) = (Arc::clone(&script), Arc::clone(&requests));
             Box::new(FakeHost {
-                endpoint: endpoint(name),
+                endpoint: Endpoint::example(name),
                 script,
                 requests,
             }) as Box<dyn Host>

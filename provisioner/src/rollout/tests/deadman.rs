@@ -18,10 +18,14 @@ struct Account {
 }
 
 impl Account {
-    fn enter(&self, let_in: bool) -> BoxFuture<'_, Result<Conversation, Error>> {
+    fn enter<'a>(
+        &'a self,
+        let_in: bool,
+        opening: &'a [u8],
+    ) -> BoxFuture<'a, Result<Conversation, Error>> {
         Box::pin(async move {
             if let_in {
-                return self.host.connect().await;
+                return self.host.connect(opening).await;
             }
             self.denials.fetch_add(1, Ordering::SeqCst);
             Err(Error::new(
@@ -37,12 +41,12 @@ impl Host for Account {
         self.host.name()
     }
 
-    fn connect(&self) -> BoxFuture<'_, Result<Conversation, Error>> {
-        self.enter(self.let_in)
+    fn connect<'a>(&'a self, opening: &'a [u8]) -> BoxFuture<'a, Result<Conversation, Error>> {
+        self.enter(self.let_in, opening)
     }
 
     fn connect_anew(&self) -> BoxFuture<'_, Result<Conversation, Error>> {
-        self.enter(self.let_in_anew)
+        self.enter(self.let_in_anew, &[])
     }
 
     fn revert_after(&self) -> Duration {
@@ -86,7 +90,7 @@ impl Accounts {
         let host = FakeHost {
             endpoint: Endpoint {
                 revert_after: Duration::from_secs(1),
-                ..endpoint("a")
+                ..Endpoint::example("a")
             },
             script: Arc::clone(&self.script),
             requests: Arc::clone(&self.requests),
