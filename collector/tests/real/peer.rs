@@ -21,6 +21,15 @@ pub(crate) enum Peer {
     Strace,
     /// Root, for loop devices and mounts.
     Root,
+    /// Configurations that documents quote.
+    Documents,
+}
+
+impl Peer {
+    /// Whether nobody can install it where it is missing.
+    pub(crate) fn is_private(&self) -> bool {
+        *self == Self::Documents
+    }
 }
 
 /// The folder that `scripts/peers` fills: `COLLECTOR_PEERS`, or beside what cargo builds.
@@ -54,6 +63,10 @@ pub(crate) fn missing(peer: Peer) -> Option<String> {
         Peer::Otelcol => built("otelcol"),
         Peer::Pprof => built("pprof"),
         Peer::Strace => installed("strace"),
+        Peer::Documents => {
+            let is_there = crate::document_index::folder().is_some();
+            (!is_there).then(|| "COLLECTOR_DOCUMENTS names no folder".to_owned())
+        }
         Peer::Root => {
             let id = Command::new("id").arg("-u").output().ok()?;
             (id.stdout.trim_ascii() != b"0").then(|| "it needs root".to_owned())

@@ -4,6 +4,7 @@
 mod answers;
 mod cases;
 mod configurations;
+mod documents;
 mod normal;
 mod wire;
 
@@ -30,6 +31,11 @@ pub(crate) const TESTS: &[Test] = &[
         name: "difference::answers_are_those_of_otelcol",
         needs: &[Peer::Otelcol],
         run: || crate::run(answers::are_the_same()),
+    },
+    Test {
+        name: "difference::what_documents_configure_comes_out_as_from_otelcol",
+        needs: &[Peer::Otelcol, Peer::Documents],
+        run: || crate::run(documents::do_the_same()),
     },
 ];
 
@@ -90,14 +96,19 @@ struct Subject {
 }
 
 impl Subject {
-    /// Starts one; the configuration names `GRPC`, `HTTP` and `TARGET` in place of ports.
+    /// Starts one; the configuration names `GRPC`, `HTTP` and `TARGET` in place of ports, and
+    /// `FOLDER` in place of one for its queues.
     async fn start(kind: Kind, folder: &Path, yaml: &str) -> Self {
         let (sink, received) = Sink::recording().await;
         let (grpc, http) = (port(), port());
         let yaml = yaml
             .replace("GRPC", &grpc.to_string())
             .replace("HTTP", &http.to_string())
-            .replace("TARGET", &sink.port.to_string());
+            .replace("TARGET", &sink.port.to_string())
+            .replace(
+                "FOLDER",
+                &folder.join(format!("{kind:?}")).display().to_string(),
+            );
         let config = write(folder, &format!("{kind:?}.yaml"), &yaml);
         let process = Process::start(kind, &config, &[grpc, http]).await;
         Self {
@@ -111,18 +122,27 @@ impl Subject {
 
     /// Sends a case, and waits until what it brings has come out: its gRPC status and its items.
     async fn outcome(&self, case: &Case, configuration: &Configuration) -> Outcome {
-        let sender = Sender::grpc(self.grpc);
         self.received.lock().unwrap().clear();
+        let status = self.send(&Sender::grpc(self.grpc), case).await;
+        if configuration.is_late {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        (status, self.items())
+    }
+
+    /// Sends a case; its gRPC status.
+    async fn send(&self, sender: &Sender, case: &Case) -> String {
         let headers = [("content-type", "application/grpc"), ("te", "trailers")];
         let answer = sender
             .post(case.signal.method(), &headers, framed(&case.body))
             .await;
         let status = answer.as_ref().and_then(|answer| answer.grpc_status());
-        let status = status.unwrap_or("no answer").to_owned();
-        if configuration.is_late {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-        (status, normal::items(&self.received.lock().unwrap()))
+        status.unwrap_or("no answer").to_owned()
+    }
+
+    /// What has come out.
+    fn items(&self) -> Vec<String> {
+        normal::items(&self.received.lock().unwrap())
     }
 }
 

@@ -8,11 +8,14 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use std::path::{Path, PathBuf};
+mod index;
+
+use std::path::Path;
 
 use collector::config::diagnostic::{Severity, render};
 use collector::config::source::{Surroundings, read_file};
 use collector::config::{self, Reading};
+use index::Row;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What otelcol-contrib has and this collector gets later.
@@ -32,44 +35,23 @@ const LATER: &[&str] = &[
 
 fn main() {
     let arguments = Arguments::from_args();
-    let trials = match folder() {
-        Some(folder) => trials(&folder),
+    let trials = match index::folder() {
+        Some(folder) => index::rows(&folder)
+            .into_iter()
+            .map(
+                |Row {
+                     name,
+                     path,
+                     verdict,
+                 }| Trial::test(name, move || check(&path, &verdict)),
+            )
+            .collect(),
         None => {
             let name = "documents (COLLECTOR_DOCUMENTS names no folder)";
             vec![Trial::test(name, || Ok(())).with_ignored_flag(true)]
         }
     };
     libtest_mimic::run(&arguments, trials).exit();
-}
-
-fn folder() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("COLLECTOR_DOCUMENTS") {
-        return Some(named.into());
-    }
-    let around = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-    let places = around.flat_map(|place| [place.to_owned(), place.join("shared")]);
-    places
-        .map(|place| place.join("document-configs"))
-        .find(|folder| folder.join("INDEX.md").is_file())
-}
-
-/// A test for each row of the table.
-fn trials(folder: &Path) -> Vec<Trial> {
-    let index = std::fs::read_to_string(folder.join("INDEX.md")).unwrap();
-    let rows = index.lines().filter_map(|line| {
-        let (file, verdict) = line.strip_prefix("| ")?.split_once(" | ")?;
-        let verdict = verdict.trim_end_matches(" |");
-        file.ends_with(".yaml")
-            .then(|| (file.to_owned(), verdict.to_owned()))
-    });
-    let trials: Vec<_> = rows
-        .map(|(file, verdict)| {
-            let path = folder.join("collector-complete").join(&file);
-            Trial::test(file, move || check(&path, &verdict))
-        })
-        .collect();
-    assert!(!trials.is_empty(), "the table has no rows");
-    trials
 }
 
 fn check(path: &Path, verdict: &str) -> Result<(), Failed> {
