@@ -5,7 +5,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -26,10 +26,26 @@ pub struct Helper {
     pub sha256: String,
     /// How many bytes it has.
     pub size_bytes: usize,
-    /// Its bytes, compressed.
-    pub gzip: Vec<u8>,
+    /// Its bytes.
+    bytes: Vec<u8>,
+    /// The same compressed, once a host lacks it.
+    gzip: OnceLock<Arc<[u8]>>,
     /// Where it stands on this machine.
     pub path: PathBuf,
+}
+
+impl Helper {
+    /// Its bytes, compressed: the first time that takes a moment, and most runs need none.
+    fn gzip(&self) -> Arc<[u8]> {
+        let gzip = self.gzip.get_or_init(|| {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            let written = encoder.write_all(&self.bytes);
+            // A Vec grows as needed, so writing into it cannot fail.
+            let gzip = written.and_then(|()| encoder.finish());
+            gzip.unwrap_or_default().into()
+        });
+        Arc::clone(gzip)
+    }
 }
 
 /// All helpers that are shipped beside `provision`.
@@ -90,6 +106,17 @@ impl Helpers {
             .find(|helper| helper.architecture == architecture)
     }
 
+    /// The helper for a machine as it is sent, which `gzip -d` reads.
+    pub(super) async fn compressed(&self, architecture: &str) -> Option<Arc<[u8]>> {
+        let index = self
+            .list
+            .iter()
+            .position(|helper| helper.architecture == architecture)?;
+        let list = Arc::clone(&self.list);
+        let compressed = tokio::task::spawn_blocking(move || list[index].gzip());
+        compressed.await.ok()
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Helper> {
         self.list.iter()
@@ -99,13 +126,12 @@ impl Helpers {
 fn read(path: &Path, architecture: String) -> std::io::Result<Helper> {
     let bytes = std::fs::read(path)?;
     let digest = Sha256::digest(&bytes);
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(&bytes)?;
     Ok(Helper {
         architecture,
         sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
         size_bytes: bytes.len(),
-        gzip: encoder.finish()?,
+        bytes,
+        gzip: OnceLock::new(),
         path: path.to_owned(),
     })
 }

@@ -52,15 +52,16 @@ pub(super) fn said_early<'a>(endpoint: &Endpoint, opening: &'a [u8]) -> &'a [u8]
 
 /// The shell script that finds or receives the helper and becomes it.
 ///
-/// `head` takes exactly the bytes that belong to the helper, so that frames can follow. What was
-/// said early to a helper that is not there is thrown away, and said again behind the helper.
+/// Where the helper is missing, what was said to it early is thrown away; then come a line with
+/// the number of bytes of the compressed helper, these, and what was said again. `read` and `head`
+/// take exactly what is theirs, so that frames can follow.
 pub(super) fn script(helpers: &Helpers, endpoint: &Endpoint, opening: &[u8]) -> String {
     let early = said_early(endpoint, opening).len();
     let mut cases = String::new();
     for helper in helpers.iter() {
         let (architecture, hash) = (&helper.architecture, &helper.sha256);
-        let (size, sent) = (helper.size_bytes, helper.gzip.len());
-        let _ = write!(cases, "{architecture}) h={hash} z={size} n={sent};; ");
+        let size = helper.size_bytes;
+        let _ = write!(cases, "{architecture}) h={hash} z={size};; ");
     }
     let run = ascend(endpoint.becoming, endpoint.become_password.is_some());
     format!(
@@ -77,7 +78,7 @@ pub(super) fn script(helpers: &Helpers, endpoint: &Endpoint, opening: &[u8]) -> 
          if [ -n \"$6\" ] && [ \"$f\" -lt \"$z\" ]; then \
          s full \"there is no room for the helper: $z bytes needed, $f bytes free on $6\"; exit 0; fi; \
          s send \"$m\"; \
-         head -c {early} > /dev/null; \
+         head -c {early} > /dev/null; read -r n; \
          e=$( {{ head -c \"$n\" | gzip -dc > \"$t\"; }} 2>&1 | tr '\\n' ' ' ); \
          c=$(sha256sum \"$t\" 2>/dev/null); \
          if [ \"${{c%% *}}\" != \"$h\" ]; then rm -f \"$t\"; s failed \"the helper did not arrive whole in $d: $e\"; exit 0; fi; \
@@ -249,13 +250,14 @@ impl Dialogue<'_> {
         let (word, rest) = line[at + SIGN.len()..].split_once(' ').unwrap_or(("", ""));
         match word {
             "send" => {
-                let Some(helper) = self.helpers.get(rest) else {
+                let Some(gzip) = self.helpers.compressed(rest).await else {
                     return Ok(());
                 };
                 let begun = Instant::now();
                 let early = said_early(self.endpoint, self.opening);
                 let unsaid = early.get(self.said..).unwrap_or_default();
-                let sent = [unsaid, &helper.gzip].concat();
+                let length = format!("{}\n", gzip.len());
+                let sent = [unsaid, length.as_bytes(), &gzip].concat();
                 self.tell(writer, &sent, "the helper", UPLOAD_TIMEOUT)
                     .await?;
                 self.said = 0;
