@@ -12,6 +12,7 @@ mod drain;
 mod durable;
 mod flow;
 mod harness;
+mod keepalive;
 mod network;
 mod own_telemetry;
 mod proxy;

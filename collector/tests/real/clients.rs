@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::Test;
 use crate::arrival::Arrived;
 use crate::peer::{self, Peer};
-use crate::process::{DEADLINE, Kind, Process, folder, port, write};
+use crate::process::{DEADLINE, Kind, Process, folder, port, until, write};
 
 pub(crate) const TESTS: &[Test] = &[
     Test {
@@ -35,6 +35,11 @@ pub(crate) const TESTS: &[Test] = &[
             crate::run(everything_arrives_once(Peer::Node, &protocols));
         },
     },
+    Test {
+        name: "clients::an_eager_go_client_is_told_so_where_a_policy_says_it",
+        needs: &[Peer::Go, Peer::Otelcol],
+        run: || crate::run(eager_clients_are_told_so()),
+    },
 ];
 
 /// What every SDK speaks.
@@ -46,6 +51,9 @@ pub(crate) const MOST_POINTS: usize = 1_000;
 /// How many items of each signal a client sends, and within how many seconds: an SDK holds 2,048
 /// and drops what comes while it connects for the first time.
 const AMOUNT: (usize, u64) = (3_000, 6);
+
+/// A client of gRPC asks no more often than every ten seconds: after the fourth ping it is told so.
+const EAGER_SECONDS: u64 = 48;
 
 /// A client at work.
 pub(crate) struct Client {
@@ -191,4 +199,50 @@ async fn everything_arrives_once(peer: Peer, protocols: &[&str]) {
     let file = folder.path().join("out.jsonl");
     verify(&runs, AMOUNT.0, DEADLINE, || Arrived::in_file(&file)).await;
     assert!(!collector.log().contains("ERROR"), "{}", collector.log());
+}
+
+async fn eager_clients_are_told_so() {
+    let policy = "{enforcement_policy: {min_time: 1m, permit_without_stream: true}}";
+    let run = async |kind: Kind, keep_alive: &str| {
+        let (folder, grpc) = (folder(), port());
+        let yaml = format!(
+            "
+receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:{grpc}', keepalive: {keep_alive}}}}}}}}}
+exporters: {{debug: }}
+service:
+  telemetry: {{metrics: {{level: none}}}}
+  pipelines: {{traces: {{receivers: [otlp], exporters: [debug]}}}}
+"
+        );
+        let config = write(folder.path(), "c.yaml", &yaml);
+        let _collector = Process::start(kind, &config, &[grpc]).await;
+        let mut command = peer::client(Peer::Go);
+        let endpoint = format!("127.0.0.1:{grpc}");
+        command.args(["pings", &endpoint, &EAGER_SECONDS.to_string()]);
+        let mut client = Process::spawn(&mut command);
+        let code = client
+            .wait(DEADLINE + Duration::from_secs(EAGER_SECONDS))
+            .await;
+        assert_eq!(code, Some(0), "{}", client.log());
+        until("the client's last words", DEADLINE, async || {
+            client.log().contains("connections: ")
+        })
+        .await;
+        let log = client.log();
+        let connections = log
+            .lines()
+            .find_map(|line| line.strip_prefix("connections: "));
+        (
+            log.contains("too_many_pings"),
+            connections.map(str::to_owned),
+        )
+    };
+    let (ours, lenient, theirs) = tokio::join!(
+        run(Kind::Ours, policy),
+        run(Kind::Ours, "{}"),
+        run(Kind::Otelcol, policy)
+    );
+    assert_eq!(ours, (true, Some("2".to_owned())));
+    assert_eq!(theirs, ours);
+    assert_eq!(lenient, (false, Some("1".to_owned())));
 }

@@ -44,6 +44,27 @@ pub struct ServerKeepAlive {
     pub max_connection_age: Option<Duration>,
     /// How long the calls of a connection that is closed may go on; nothing means for ever.
     pub max_connection_age_grace: Option<Duration>,
+    /// How often clients may ask whether the server lives; nothing means as often as they like.
+    pub enforcement: Option<EnforcementPolicy>,
+}
+
+/// How often clients may ask whether their server lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EnforcementPolicy {
+    /// The least time between pings.
+    pub min_time: Duration,
+    /// Whether they may ask while no call is open.
+    pub permit_without_stream: bool,
+}
+
+impl Default for EnforcementPolicy {
+    /// What grpc-go does.
+    fn default() -> Self {
+        Self {
+            min_time: Duration::from_secs(300),
+            permit_without_stream: false,
+        }
+    }
 }
 
 impl Default for ServerKeepAlive {
@@ -55,6 +76,7 @@ impl Default for ServerKeepAlive {
             max_connection_idle: None,
             max_connection_age: None,
             max_connection_age_grace: None,
+            enforcement: None,
         }
     }
 }

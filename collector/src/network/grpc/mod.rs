@@ -7,6 +7,7 @@ mod call;
 pub mod channel;
 mod connect;
 mod keepalive;
+mod pings;
 mod server;
 mod status;
 
@@ -17,7 +18,7 @@ use std::iter;
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 
 pub use call::Call;
-pub use keepalive::{KeepAlive, ServerKeepAlive};
+pub use keepalive::{EnforcementPolicy, KeepAlive, ServerKeepAlive};
 pub use server::{GrpcSettings, serve};
 pub use status::{Code, Status, read_answer, trailers};
 

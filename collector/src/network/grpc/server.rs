@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::keepalive::Pinger;
+use super::pings::{Judge, Pings, Verdict, Watched};
 use super::{Call, Framed, ServerKeepAlive, Status, framed, trailers};
 use crate::budget::{Account, Budget, Lease};
 use crate::network::body::REQUEST_BYTES;
@@ -45,6 +46,9 @@ const MAX_FRAME_BYTES: u32 = 65_535;
 
 /// The headers of one call, in bytes.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
+
+/// How long the calls of a client that asks too often may go on.
+const GRACE_AFTER_PINGS: Duration = Duration::from_secs(10);
 
 /// A time that does not come.
 const NEVER: Duration = Duration::from_secs(86_400 * 365);
@@ -93,10 +97,18 @@ where
             .max_frame_size(MAX_FRAME_BYTES)
             .max_header_list_size(MAX_HEADER_BYTES)
             .max_concurrent_streams(self.settings.max_concurrent_streams);
-        let handshake = builder.handshake::<_, Framed>(io);
+        let policy = self.settings.keep_alive.enforcement;
+        let pings = policy.map(|_| Arc::new(Pings::default()));
+        let handshake = builder.handshake::<_, Framed>(Watched::new(io, pings.clone()));
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
             Ok(Ok(connection)) => {
-                let session = Session::new(connection, &self.settings, account);
+                let judge = policy
+                    .zip(pings)
+                    .map(|(policy, pings)| Judge::new(policy, pings));
+                let session = Session {
+                    judge,
+                    ..Session::new(connection, &self.settings, account)
+                };
                 session.run(&self.handler, stop).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "an HTTP/2 handshake failed"),
@@ -121,6 +133,8 @@ struct Session<I> {
     /// When it ends, told or not.
     cut_at: Instant,
     closing: bool,
+    /// Who judges the client's pings, if anybody does.
+    judge: Option<Judge>,
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
@@ -146,6 +160,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             age_limit: now + age,
             cut_at: now + NEVER,
             closing: false,
+            judge: None,
         }
     }
 
@@ -169,6 +184,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
                         return tracing::debug!("a client does not answer pings");
                     }
                 }
+                () = Judge::changed(self.judge.as_ref()), if !self.closing => self.judge(),
                 () = sleep_until(tick) => {
                     if self.tick() {
                         return tracing::debug!("a connection outlived its grace");
@@ -204,7 +220,19 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             large,
         };
         let handler = handler.clone();
-        tokio::spawn(async move { answer(call, respond, handler).await });
+        let pings = self.judge.as_ref().map(Judge::pings);
+        tokio::spawn(async move { answer(call, respond, handler, pings).await });
+    }
+
+    /// Ends the connection of a client that asks too often whether this server lives.
+    fn judge(&mut self) {
+        let has_calls = self.connection.has_streams();
+        let verdict = self.judge.as_mut().map(|judge| judge.verdict(has_calls));
+        if verdict == Some(Verdict::Told) {
+            tracing::debug!("a client pings more often than the enforcement policy allows");
+            self.close();
+            self.cut_at = self.cut_at.min(Instant::now() + GRACE_AFTER_PINGS);
+        }
     }
 
     fn grow(&mut self) {
@@ -267,8 +295,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
     }
 }
 
-async fn answer<H, F>(call: Call, mut respond: SendResponse<Framed>, handler: H)
-where
+async fn answer<H, F>(
+    call: Call,
+    mut respond: SendResponse<Framed>,
+    handler: H,
+    pings: Option<Arc<Pings>>,
+) where
     H: Fn(Call) -> F + Send + 'static,
     F: Future<Output = Result<Bytes, Status>> + Send + 'static,
 {
@@ -282,6 +314,9 @@ where
         return;
     }
     let result = handler(call).await;
+    if let Some(pings) = pings {
+        pings.answered();
+    }
     if let Err(error) = send(&mut respond, result) {
         // The client is gone, and with it the need for an answer.
         tracing::debug!(%error, "an answer could not be sent");

@@ -14,6 +14,9 @@
 //! | `….max_connection_age` | never | up to a tenth more or less; it is told to end |
 //! | `….max_connection_age_grace` | for ever | then it ends |
 //! | `….time`, `….timeout` | `2h`, `20s` | a silent client is asked whether it lives |
+//! | `protocols.grpc.keepalive.enforcement_policy` | none | with it, a client that asks too often is told to end |
+//! | `….min_time` | `5m` | the least time between a client's pings |
+//! | `….permit_without_stream` | `false` | without it, two hours between pings while no call is open |
 //! | `protocols.http` | off unless present | |
 //! | `protocols.http.endpoint` | `localhost:4318` | with `transport: unix`, a path |
 //! | `protocols.http.transport` | `tcp` | or `unix` |
@@ -36,9 +39,7 @@
 //! A body that stops coming for 10 s, or that comes more slowly than 16 KiB/s, is given up.
 //!
 //! Accepted without effect, since they tune Go's buffers: `read_buffer_size`,
-//! `write_buffer_size`; and `keepalive.enforcement_policy` (`min_time`,
-//! `permit_without_stream`), since answering a ping costs next to nothing here.
-//! Not supported yet, and refused: `middlewares`.
+//! `write_buffer_size`. Not supported yet, and refused: `middlewares`.
 
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ use crate::config::Section;
 use crate::exporter::otlp::headers;
 use crate::network::Encoding;
 use crate::network::compression::HTTP_ENCODINGS;
-use crate::network::grpc::ServerKeepAlive;
+use crate::network::grpc::{EnforcementPolicy, ServerKeepAlive};
 use crate::network::tls::ServerTlsSettings;
 
 /// The longest time that a setting means; longer is for ever.
@@ -194,8 +195,13 @@ fn transport(section: &Section<'_>) -> Transport {
 
 fn keep_alive(section: &Section<'_>) -> ServerKeepAlive {
     let policy = section.section("enforcement_policy");
-    policy.duration("min_time");
-    policy.bool("permit_without_stream");
+    let gentle = EnforcementPolicy::default();
+    let enforcement = policy.is_present().then(|| EnforcementPolicy {
+        min_time: policy.duration("min_time").unwrap_or(gentle.min_time),
+        permit_without_stream: policy
+            .bool("permit_without_stream")
+            .unwrap_or(gentle.permit_without_stream),
+    });
     let parameters = section.section("server_parameters");
     let default = ServerKeepAlive::default();
     // In grpc-go, zero is absent.
@@ -206,6 +212,7 @@ fn keep_alive(section: &Section<'_>) -> ServerKeepAlive {
         max_connection_idle: time("max_connection_idle"),
         max_connection_age: time("max_connection_age"),
         max_connection_age_grace: time("max_connection_age_grace"),
+        enforcement,
     }
 }
 

@@ -2,8 +2,13 @@
 //
 // Usage: client grpc|http/protobuf RUN COUNT SECONDS
 //
+//	client pings ENDPOINT SECONDS
+//
 // Endpoint, certificates and headers come from the SDK's own OTEL_EXPORTER_OTLP_* variables. Prints
 // one line of JSON: what the exporters gave up, and how long each of their sends took.
+//
+// The second form keeps a connection without calls and asks every ten seconds, which is the least
+// that gRPC allows, whether the server lives. Prints how often the connection was made.
 package main
 
 import (
@@ -32,6 +37,10 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 )
 
 const (
@@ -109,7 +118,45 @@ func exporters(ctx context.Context, protocol string) (spans, metrics, logs, erro
 	return s, m, l, nil
 }
 
+func pings(endpoint string, seconds float64) error {
+	eager := keepalive.ClientParameters{Time: 10 * time.Second, PermitWithoutStream: true}
+	plain := grpc.WithTransportCredentials(insecure.NewCredentials())
+	connection, err := grpc.NewClient(endpoint, plain, grpc.WithKeepaliveParams(eager))
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	rest := time.Duration(seconds * float64(time.Second))
+	ctx, cancel := context.WithTimeout(context.Background(), rest)
+	defer cancel()
+	made := 0
+	for {
+		state := connection.GetState()
+		switch state {
+		case connectivity.Ready:
+			made++
+		case connectivity.Idle:
+			connection.Connect()
+		}
+		if !connection.WaitForStateChange(ctx, state) {
+			break
+		}
+	}
+	fmt.Println("connections:", made)
+	return nil
+}
+
 func main() {
+	if os.Args[1] == "pings" {
+		seconds, err := strconv.ParseFloat(os.Args[3], 64)
+		if err == nil {
+			err = pings(os.Args[2], seconds)
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	protocol, run := os.Args[1], os.Args[2]
 	count, err := strconv.Atoi(os.Args[3])
 	if err != nil {
