@@ -19,6 +19,7 @@ mod firewall;
 mod floating;
 mod kinds;
 mod lockout;
+mod machine;
 mod main_job;
 mod memory;
 mod newcomer;
@@ -69,6 +70,7 @@ fn tests() -> Vec<Test> {
         faults::TESTS,
         adopt::TESTS,
         disks::TESTS,
+        machine::TESTS,
         accounts::TESTS,
         access::TESTS,
         secrets::TESTS,

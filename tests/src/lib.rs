@@ -5,6 +5,7 @@
 
 mod lab;
 mod listing;
+mod machine;
 mod output;
 mod project;
 mod requirement;
@@ -14,6 +15,7 @@ mod tidy;
 
 pub use lab::{Lab, TreeState};
 pub use listing::differences;
+pub use machine::Machine;
 pub use output::Output;
 pub use project::{Edit, Project};
 pub use requirement::{Requirement, missing};

@@ -14,6 +14,8 @@ pub enum Requirement {
     OpenTelemetryPython,
     /// A Python with pytest-testinfra; its path is in `FLEET_PYTHON`.
     Testinfra,
+    /// What makes a whole machine and its disks.
+    Machine,
 }
 
 /// Why a requirement is not met; `None` when it is.
@@ -29,6 +31,18 @@ pub fn missing(requirement: Requirement) -> Option<String> {
             "opentelemetry.sdk, opentelemetry.exporter.otlp.proto.grpc",
         ),
         Requirement::Testinfra => without_modules("pytest-testinfra", "pytest, testinfra"),
+        Requirement::Machine if std::env::consts::ARCH != "x86_64" => {
+            Some("it needs an x86-64 machine".to_owned())
+        }
+        Requirement::Machine => {
+            let is_absent = |program: &&str| {
+                let found = Command::new("which").arg(program).output();
+                !found.is_ok_and(|found| found.status.success())
+            };
+            let absent = ["qemu-system-x86_64", "nbdkit", "mmdebstrap"];
+            let absent: Vec<&str> = absent.into_iter().filter(is_absent).collect();
+            (!absent.is_empty()).then(|| format!("it needs {}", absent.join(", ")))
+        }
     }
 }
 

@@ -1,0 +1,151 @@
+//! A whole machine: an NVMe disk that is known by its serial, through reboots and power cuts.
+//!
+//! Goes in: a machine under QEMU beside the lab's hosts. Comes out: a verdict. Invariant: disks are
+//! looked at from inside the machine and in the files behind them, never through what is tested.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use fleet_tests::{Edit, Lab, Machine, Output, Requirement};
+
+use crate::Test;
+use crate::failure::wait_for;
+
+pub(crate) const TESTS: &[Test] = &[Test {
+    name: "machine::an_nvme_disk_is_known_by_its_serial_also_after_a_reboot_and_a_rebuild",
+    needs: &[Requirement::Root, Requirement::Machine],
+    run: an_nvme_disk_is_known_by_its_serial,
+}];
+
+const NAME: &str = "whole-1";
+/// As EC2 writes a volume's id in its console.
+const WANTED: &str = "vol-0abc123def456789a";
+/// As the disk shows it.
+const SERIAL: &str = "vol0abc123def456789a";
+/// A disk that differs in nothing else.
+const OTHER: &str = "vol0abc123def456789b";
+const DISK_BYTES: u64 = 32 << 20;
+
+const VOLUME: &str = "[groups.storage.volumes.data]\nsize = \"32MiB\"\nmount = \"/mnt/data\"\n";
+
+const PLAYBOOK: &str = "[[play]]\nhosts = \"storage\"\n\
+    [[play.resource]]\nvolume = { name = \"data\" }\n";
+
+fn an_nvme_disk_is_known_by_its_serial(lab: &Lab) {
+    let mut machine = Machine::new(lab, NAME, "10.77.0.41");
+    let _project = describe(lab, &machine);
+    machine.power_on();
+    let absent = format!("no block device is serial:{WANTED}");
+    let _ = run(lab, "apply", 1).says(&[&absent, "nothing was changed on any host"]);
+
+    let other = attach(&mut machine, OTHER);
+    let hash = format!("sha256sum < {}", node(OTHER));
+    let before = on(&machine, &hash);
+    let _ = run(lab, "apply", 1).says(&[&absent, "nothing was changed on any host"]);
+
+    let _ = attach(&mut machine, SERIAL);
+    let _ = run(lab, "plan", 2).says(&["format volume data", "filesystem: ext4, 32MiB"]);
+    let _ = run(lab, "apply", 0).says(&["whole-1: 1 change"]);
+    let volume = mounted(&machine);
+    let _ = on(&machine, "echo kept > /mnt/data/file && sync");
+    let _ = run(lab, "apply", 0).says(&["whole-1: unchanged"]);
+
+    machine.reboot();
+    assert_eq!(mounted(&machine), volume, "after the reboot");
+    assert_eq!(on(&machine, "cat /mnt/data/file"), "kept\n");
+    let _ = run(lab, "apply", 0).says(&["whole-1: unchanged"]);
+    assert_eq!(on(&machine, &hash), before, "the other disk has changed");
+
+    lose_what_was_not_flushed(&mut machine, &other);
+    machine.rebuild();
+    machine.power_on();
+    let _ = on(&machine, "! mountpoint -q /mnt/data");
+    let _ = run(lab, "plan", 2).says(&["mount volume data"]);
+    let _ = run(lab, "apply", 0);
+    assert_eq!(mounted(&machine), volume, "after the rebuild");
+    assert_eq!(on(&machine, "cat /mnt/data/file"), "kept\n");
+    let _ = run(lab, "apply", 0).says(&["whole-1: unchanged"]);
+}
+
+/// Cuts the power, and shows that a cut is one: what a disk had been given and not been told to
+/// make last is lost, also where the kernel kept nothing of it.
+fn lose_what_was_not_flushed(machine: &mut Machine, disk: &Path) {
+    let node = node(OTHER);
+    let flushed = format!("printf flushed | dd of={node} bs=4096 seek=1 conv=sync,fsync");
+    let _ = on(machine, &flushed);
+    let direct = format!("printf direct | dd of={node} bs=4096 seek=2 conv=sync oflag=direct");
+    let _ = on(machine, &direct);
+    machine.cut_power();
+    let file = File::open(disk).expect("a disk");
+    let begins = |block: u64| {
+        let mut bytes = [0; 7];
+        let read = file.read_exact_at(&mut bytes, block * 4096);
+        read.expect("a block");
+        bytes
+    };
+    assert_eq!(&begins(1), b"flushed");
+    assert_eq!(begins(2), [0; 7], "a disk's cache outlived the power");
+}
+
+/// Describes the machine as one that is there already.
+fn describe(lab: &Lab, machine: &Machine) -> [Edit; 3] {
+    let state = lab.state();
+    let text = |key: &str| state[key].as_str().expect("a text").to_owned();
+    let inventory = format!(
+        "provider = \"on-prem\"\n[ssh]\nuser = \"root\"\nidentity = \"{}\"\n\
+         proxy_command = \"{}\"\nconnect_timeout = \"60s\"\n{VOLUME}\
+         [groups.storage.hosts.{NAME}]\naddress = \"{}\"\nhost_key = \"{}\"\n\
+         volumes.data.serial = \"{WANTED}\"\n",
+        text("identity"),
+        text("proxy_command"),
+        machine.address(),
+        machine.host_key(),
+    );
+    let environment = "inventories = [\"machine\"]\ntier = \"small\"\nplaybook = \"machine\"\n";
+    let project = lab.project();
+    [
+        project.write("inventories/machine.toml", &inventory),
+        project.write("environments/machine.toml", environment),
+        project.write("playbooks/machine.toml", PLAYBOOK),
+    ]
+}
+
+#[track_caller]
+fn run(lab: &Lab, command: &str, code: i32) -> Output {
+    let mut arguments = vec![command, "--env", "machine"];
+    if command == "apply" {
+        arguments.push("--yes");
+    }
+    lab.project().provision(&arguments).expect_code(code)
+}
+
+#[track_caller]
+fn on(machine: &Machine, script: &str) -> String {
+    machine.run(script).success().stdout
+}
+
+/// The name that udev gives a disk of this serial.
+fn node(serial: &str) -> String {
+    format!("/dev/disk/by-id/nvme-QEMU_NVMe_Ctrl_{serial}")
+}
+
+/// Puts a disk into the machine that runs, and waits until it is seen.
+#[track_caller]
+fn attach(machine: &mut Machine, serial: &str) -> PathBuf {
+    let file = machine.attach(serial, DISK_BYTES);
+    let node = node(serial);
+    wait_for("the disk to be seen", || {
+        machine.run(&format!("test -b {node}")).code == 0
+    });
+    file
+}
+
+/// The UUID of what is mounted, which must be the disk with the serial.
+#[track_caller]
+fn mounted(machine: &Machine) -> String {
+    let source = on(machine, "findmnt -no SOURCE /mnt/data");
+    let disk = on(machine, &format!("readlink -f {}", node(SERIAL)));
+    assert_eq!(source.trim(), disk.trim());
+    on(machine, &format!("blkid -o value -s UUID {}", node(SERIAL)))
+}
