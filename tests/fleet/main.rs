@@ -25,6 +25,7 @@ mod memory;
 mod newcomer;
 mod nginx;
 mod outside;
+mod pace;
 mod packaging;
 mod reboot;
 mod refusal;
@@ -65,6 +66,7 @@ fn tests() -> Vec<Test> {
         kinds::TESTS,
         refusal::TESTS,
         unreachable::TESTS,
+        pace::TESTS,
         connections::TESTS,
         lockout::TESTS,
         faults::TESTS,
