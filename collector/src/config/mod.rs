@@ -9,7 +9,7 @@
 //! - [`expand`]: `${env:NAME}` and its like in values
 //! - [`section`]: typed reading of mappings; unknown keys are found here
 //! - [`connections`]: how connectors join pipelines
-//! - [`service`]: pipelines; [`own_telemetry`]: the collector's own logs and metrics
+//! - [`service`]: pipelines; [`own_telemetry`], [`periodic`]: the collector's own logs and metrics
 //! - [`contrib`]: what otelcol-contrib has and this collector may not have
 //! - [`diagnostic`]: errors and warnings as data, and as text
 //! - [`print`]: the tree as text again
@@ -21,6 +21,7 @@ pub mod contrib;
 pub mod diagnostic;
 pub mod expand;
 pub mod own_telemetry;
+pub mod periodic;
 pub mod print;
 pub mod quantity;
 pub mod section;
@@ -42,6 +43,7 @@ use diagnostic::{Diagnostic, Diagnostics, Position, did_you_mean};
 pub use own_telemetry::{
     LogEncoding, LogOutput, LogSampling, LogsConfig, Naming, Patterns, ReaderConfig, Telemetry,
 };
+pub use periodic::{OwnExporter, PeriodicConfig};
 pub use section::Section;
 pub use service::{PipelineConfig, Service};
 use source::Sources;

@@ -14,6 +14,7 @@
 //! | `metrics.level` | `normal` | `none` serves no metrics; the others serve all |
 //! | `metrics.address` | `localhost:8888` | names without suffixes |
 //! | `metrics.readers[].pull.exporter.prometheus` | | `host`, `port`, `without_type_suffix`, `without_units`, `without_scope_info`, `with_resource_constant_labels` |
+//! | `metrics.readers[].periodic` | | see [`periodic`](super::periodic) |
 //! | `resource` | | attributes, by name; `null` removes one that is there by itself |
 //! | `traces.level` | | only `none` |
 //!
@@ -21,23 +22,26 @@
 //! unit unless told otherwise, while `address`, and what is served when neither is written, do
 //! not. Accepted without effect, as there are no callers and no stack traces in the lines:
 //! `logs.development`, `logs.disable_caller`, `logs.disable_stacktrace`,
-//! `logs.error_output_paths`. Refused as not supported yet: `logs.processors`, `metrics.views`,
-//! `traces`, and `periodic` readers.
+//! `logs.error_output_paths`. Refused as not supported yet: `logs.processors`, `metrics.views` and
+//! `traces`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::periodic::{self, PeriodicConfig};
 use super::print;
 use super::section::Section;
 use super::yaml::Value;
 
 /// How the collector shows itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Telemetry {
     /// How it logs.
     pub logs: LogsConfig,
     /// Where it shows its metrics; nowhere if empty.
     pub readers: Vec<ReaderConfig>,
+    /// Where it sends them.
+    pub periodic: Vec<PeriodicConfig>,
     /// What describes it; `None` removes an attribute that is there by itself.
     pub resource: Vec<(String, Option<String>)>,
 }
@@ -194,9 +198,11 @@ impl Telemetry {
             );
         }
         traces.accept(&["processors", "propagators", "sampler", "limits"]);
+        let (readers, periodic) = metrics(&section.section("metrics"));
         Self {
             logs: logs(&section.section("logs")),
-            readers: metrics(&section.section("metrics")),
+            readers,
+            periodic,
             resource: resource(section.section("resource")),
         }
     }
@@ -272,7 +278,7 @@ fn sampling(section: &Section<'_>) -> Option<LogSampling> {
     section.bool("enabled").unwrap_or(true).then_some(sampling)
 }
 
-fn metrics(section: &Section<'_>) -> Vec<ReaderConfig> {
+fn metrics(section: &Section<'_>) -> (Vec<ReaderConfig>, Vec<PeriodicConfig>) {
     section.unsupported(&["views"]);
     let levels = [
         ("none", false),
@@ -292,30 +298,28 @@ fn metrics(section: &Section<'_>) -> Vec<ReaderConfig> {
             "without a reader there are no metrics: write level: none if that is meant",
         );
     }
-    let readers = nodes.iter().filter_map(|node| {
+    let (mut readers, mut sent) = (Vec::new(), Vec::new());
+    for node in nodes {
         let reader = Section::of(node, node.position, section.diagnostics());
-        prometheus(&reader)
-    });
-    let mut readers: Vec<_> = readers.collect();
+        match (reader.has("periodic"), reader.has("pull")) {
+            (true, true) => reader.error("periodic", "a reader is either pull or periodic"),
+            (true, false) => sent.extend(periodic::read(&reader.section("periodic"))),
+            (false, _) => readers.extend(prometheus(&reader)),
+        }
+    }
     if nodes.is_empty() {
         readers.push(ReaderConfig {
             address: address.unwrap_or_else(|| "localhost:8888".to_owned()),
             naming: Naming::default(),
         });
     }
-    if !is_shown {
-        readers.clear();
+    match is_shown {
+        true => (readers, sent),
+        false => Default::default(),
     }
-    readers
 }
 
 fn prometheus(reader: &Section<'_>) -> Option<ReaderConfig> {
-    if reader.has("periodic") {
-        let message = "periodic readers are not supported yet: use pull with exporter.prometheus, \
-                       and scrape that";
-        reader.error("periodic", message);
-        return None;
-    }
     let pull = reader.section("pull");
     pull.unsupported(&["cardinality_limits", "producers"]);
     let exporter = pull.section("exporter");

@@ -1,6 +1,8 @@
 //! Readings of whole files: every error at once, with its place.
 
 use super::diagnostic::Severity;
+use std::time::Duration;
+
 use super::*;
 
 fn lookup(name: &str) -> Option<String> {
@@ -404,6 +406,68 @@ fn own_telemetry_has_the_defaults_of_otelcol() {
     assert_eq!(default.readers[0].address, "localhost:8888");
     assert_eq!(default.readers[0].naming, Naming::default());
     assert_eq!(telemetry("{metrics: {level: none}}").readers, []);
+}
+
+#[test]
+fn periodic_readers_become_exporters() {
+    let telemetry = telemetry(
+        "{metrics: {readers: [
+            {periodic: {interval: 5000, exporter: {otlp: {
+                protocol: http/protobuf, endpoint: 'http://host:4318/own', timeout: 2000,
+                headers: [{name: a, value: b}], headers_list: 'a=no,c=d'}}}},
+            {periodic: {exporter: {otlp: {
+                protocol: grpc, endpoint: 'host:4317', insecure: true, compression: gzip}}}}]}}",
+    );
+    assert_eq!(telemetry.readers, []);
+    let [http, grpc] = &telemetry.periodic[..] else {
+        panic!("two readers");
+    };
+    assert_eq!(http.interval, Duration::from_secs(5));
+    assert_eq!(http.timeout, Duration::from_secs(30));
+    let OwnExporter::Http(http) = &http.exporter else {
+        panic!("over HTTP");
+    };
+    let url = http.urls[1].as_ref().unwrap().to_string();
+    assert_eq!(url, "http://host:4318/own");
+    assert_eq!(http.timeout, Duration::from_secs(2));
+    assert_eq!(
+        (http.sending.queue.as_ref(), &http.sending.retry),
+        (None, &None)
+    );
+    let headers = http.headers.iter();
+    let headers: Vec<_> = headers
+        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+        .collect();
+    assert_eq!(headers, [("a", "b"), ("c", "d")]);
+    assert_eq!(grpc.interval, Duration::from_secs(60));
+    let OwnExporter::Grpc(grpc) = &grpc.exporter else {
+        panic!("over gRPC");
+    };
+    assert!(grpc.plain);
+    assert_eq!(grpc.base, "http://host:4317");
+    assert_eq!(grpc.encoding, crate::network::Encoding::Gzip);
+    assert_eq!(grpc.timeout, Duration::from_secs(10));
+}
+
+#[test]
+fn what_is_wrong_with_a_periodic_reader_is_said() {
+    insta::assert_snapshot!(messages(
+        "
+receivers: {otlp: {protocols: {grpc: }}}
+exporters: {debug: }
+service:
+  telemetry:
+    metrics:
+      readers:
+        - periodic: {interval: 0, exporter: {console: {}}}
+        - periodic: {exporter: {otlp: {protocol: http/json, endpoint: 'http://host:4318'}}}
+        - periodic: {exporter: {otlp: {protocol: grpc, endpont: 'host:4317'}}}
+        - periodic: {exporter: {otlp: {protocol: grpc, endpoint: host, temporality_preference: delta}}}
+        - periodic: {exporter: {otlp: {protocol: http/protobuf, endpoint: 'host:4318', headers: [{name: a}], headers_list: x}}}
+        - {periodic: {}, pull: {}}
+  pipelines: {traces: {receivers: [otlp], exporters: [debug]}}
+"
+    ));
 }
 
 #[test]

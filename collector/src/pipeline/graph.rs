@@ -23,6 +23,7 @@ use crate::component::{
 };
 use crate::config::{Config, Defined, PipelineConfig, Service};
 use crate::network::Server;
+use crate::telemetry::periodic::Periodic;
 use crate::telemetry::{self, Description, Registry};
 use crate::walk::Chain;
 
@@ -34,6 +35,9 @@ const RECEIVER_SHARE: Duration = Duration::from_secs(4);
 
 /// How long a queue may take to drain while a new configuration takes over.
 const HAND_OVER_WAIT: Duration = Duration::from_secs(1);
+
+/// How long own metrics may take to be sent for the last time.
+const LAST_METRICS: Duration = Duration::from_secs(1);
 
 /// How long one in memory may go on draining beside the new configuration.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -47,6 +51,7 @@ pub struct Running {
     extensions: Vec<Box<dyn RunningExtension>>,
     readiness: watch::Sender<Readiness>,
     metrics: Vec<Server>,
+    periodic: Vec<Periodic>,
 }
 
 /// What every step of starting needs.
@@ -84,6 +89,7 @@ pub async fn start(config: Config, registry: Arc<Registry>) -> Result<Running, S
         extensions: Vec::new(),
         readiness: watch::Sender::new(Readiness::Unavailable),
         metrics: Vec::new(),
+        periodic: Vec::new(),
     };
     let mut start = Start {
         running,
@@ -134,6 +140,14 @@ impl<'c> Start<'c> {
         for reader in &self.service.telemetry.readers {
             let server = telemetry::server::start(reader, Arc::clone(&self.registry)).await?;
             self.running.metrics.push(server);
+        }
+        for (number, reader) in self.service.telemetry.periodic.iter().enumerate() {
+            let id = ComponentId {
+                kind: "telemetry".to_owned(),
+                name: Some(number.to_string()),
+            };
+            let periodic = telemetry::periodic::start(reader, &self.context(&id))?;
+            self.running.periodic.push(periodic);
         }
         for Defined { id, build, .. } in extensions {
             if self.service.extensions.contains(&id) {
@@ -348,6 +362,8 @@ impl Running {
         for exporter in &self.exporters {
             exporter.stop().await;
         }
+        let last = Instant::now() + LAST_METRICS;
+        all(self.periodic.into_iter().map(|p| p.stop(last))).await;
         for extension in self.extensions {
             extension.stop().await;
         }
@@ -399,6 +415,8 @@ impl Running {
         for extension in self.extensions {
             extension.stop().await;
         }
+        let last = Instant::now() + LAST_METRICS;
+        all(self.periodic.into_iter().map(|p| p.stop(last))).await;
         let deadline = Instant::now() + Duration::from_millis(100);
         all(self.metrics.into_iter().map(|server| server.stop(deadline))).await;
         draining

@@ -1,6 +1,6 @@
 //! The collector's own metrics and logs, and what it knows of its process.
 //!
-//! In: counts and events from components. Out: Prometheus text over HTTP, lines of the log, and
+//! In: counts and events from components. Out: Prometheus text over HTTP, OTLP, lines of the log, and
 //! what pages for people show.
 //! Invariant: telemetry never fails or delays a pipeline.
 
@@ -8,7 +8,9 @@ pub mod description;
 pub mod logs;
 pub mod memory;
 pub mod metrics;
+mod metrics_request;
 pub mod notify;
+pub mod periodic;
 mod process;
 pub mod prometheus;
 pub mod server;

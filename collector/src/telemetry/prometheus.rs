@@ -19,16 +19,57 @@ const UNITS: &[(&str, &str)] = &[
 
 /// Which part of otelcol counts, by the beginning of a metric's name; the first that fits.
 const SCOPES: &[(&str, &str)] = &[
-    ("otelcol_processor_batch_", "processor/batchprocessor"),
-    ("otelcol_processor_filter_", "processor/filterprocessor"),
-    ("otelcol_processor_incoming_", "processor/processorhelper"),
-    ("otelcol_processor_internal_", "processor/processorhelper"),
-    ("otelcol_processor_outgoing_", "processor/processorhelper"),
-    ("otelcol_processor_", "processor/memorylimiterprocessor"),
-    ("otelcol_receiver_", "receiver/receiverhelper"),
-    ("otelcol_exporter_", "exporter/exporterhelper"),
-    ("otelcol_", "service"),
+    (
+        "otelcol_processor_batch_",
+        "go.opentelemetry.io/collector/processor/batchprocessor",
+    ),
+    (
+        "otelcol_processor_filter_",
+        "go.opentelemetry.io/collector/processor/filterprocessor",
+    ),
+    (
+        "otelcol_processor_incoming_",
+        "go.opentelemetry.io/collector/processor/processorhelper",
+    ),
+    (
+        "otelcol_processor_internal_",
+        "go.opentelemetry.io/collector/processor/processorhelper",
+    ),
+    (
+        "otelcol_processor_outgoing_",
+        "go.opentelemetry.io/collector/processor/processorhelper",
+    ),
+    (
+        "otelcol_processor_",
+        "go.opentelemetry.io/collector/processor/memorylimiterprocessor",
+    ),
+    (
+        "otelcol_receiver_",
+        "go.opentelemetry.io/collector/receiver/receiverhelper",
+    ),
+    (
+        "otelcol_exporter_",
+        "go.opentelemetry.io/collector/exporter/exporterhelper",
+    ),
+    ("otelcol_", "go.opentelemetry.io/collector/service"),
 ];
+
+/// Which part of otelcol counts this metric; nothing when none does.
+pub(super) fn scope(name: &str) -> &'static str {
+    let found = SCOPES.iter().find(|(start, _)| name.starts_with(start));
+    found.map_or("", |(_, scope)| scope)
+}
+
+/// The unit of a metric, as UCUM has it; nothing for what is only counted.
+pub(super) fn unit(name: &str) -> &'static str {
+    let known = UNITS.iter().find(|(known, _)| *known == name);
+    let word = known.map_or(name, |(_, unit)| unit);
+    match word.rsplit('_').next() {
+        Some("seconds") => "s",
+        Some("bytes") => "By",
+        _ => "",
+    }
+}
 
 /// The metrics as text, each under the name that `naming` asks for.
 pub fn render(families: &[Family], resource: &[(String, String)], naming: &Naming) -> String {
@@ -65,12 +106,7 @@ fn render_family(out: &mut String, family: &Family, constant: &Labels, naming: &
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
     let mut common = constant.clone();
     if naming.has_scope {
-        let scope = SCOPES
-            .iter()
-            .find(|(start, _)| family.name.starts_with(start));
-        let scope = scope.map_or(String::new(), |(_, scope)| {
-            format!("go.opentelemetry.io/collector/{scope}")
-        });
+        let scope = scope(&family.name).to_owned();
         common.push(("otel_scope_name".to_owned(), scope));
         common.push(("otel_scope_schema_url".to_owned(), String::new()));
         common.push(("otel_scope_version".to_owned(), String::new()));

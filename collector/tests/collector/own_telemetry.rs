@@ -190,3 +190,77 @@ service:
     })
     .await;
 }
+
+#[tokio::test]
+async fn periodic_readers_send_what_a_scrape_shows_and_once_more_at_the_end() {
+    let folder = folder();
+    let (grpc, http, own) = (port(), port(), port());
+    let [often, hourly] = ["often", "hourly"].map(|name| folder.path().join(name));
+    let target = format!(
+        "
+receivers:
+  otlp/often: {{protocols: {{grpc: {{endpoint: '127.0.0.1:{grpc}'}}}}}}
+  otlp/hourly: {{protocols: {{http: {{endpoint: '127.0.0.1:{http}'}}}}}}
+exporters:
+  file/often: {{path: '{}', flush_interval: 20ms}}
+  file/hourly: {{path: '{}', flush_interval: 20ms}}
+service:
+  telemetry: {{metrics: {{level: none}}}}
+  pipelines:
+    metrics/often: {{receivers: [otlp/often], exporters: [file/often]}}
+    metrics/hourly: {{receivers: [otlp/hourly], exporters: [file/hourly]}}
+",
+        often.display(),
+        hourly.display()
+    );
+    let _target = Collector::start(&write(folder.path(), "target.yaml", &target)).await;
+    let yaml = format!(
+        "
+receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:{own}'}}}}}}}}
+exporters: {{debug: }}
+service:
+  telemetry:
+    resource: {{service.name: watched}}
+    metrics:
+      readers:
+        - periodic: {{interval: 100, exporter: {{otlp: {{protocol: grpc, endpoint: 'http://127.0.0.1:{grpc}'}}}}}}
+        - periodic: {{interval: 3600000, exporter: {{otlp: {{protocol: http/protobuf, endpoint: 'http://127.0.0.1:{http}', compression: gzip}}}}}}
+  pipelines: {{traces: {{receivers: [otlp], exporters: [debug]}}}}
+"
+    );
+    let mut collector = Collector::start(&write(folder.path(), "c.yaml", &yaml)).await;
+    // Each request is a line; what they say of the spans that were accepted.
+    let accepted = |path| -> Vec<String> {
+        let requests = lines(path);
+        let metrics = requests.iter().flat_map(|request| {
+            let resource = &request["resourceMetrics"][0];
+            assert!(resource["resource"].to_string().contains("watched"));
+            let scopes = resource["scopeMetrics"].as_array().unwrap().iter();
+            scopes.flat_map(|scope| scope["metrics"].as_array().unwrap())
+        });
+        let named = metrics.filter(|m| m["name"] == "otelcol_receiver_accepted_spans");
+        named
+            .map(|m| {
+                m["sum"]["dataPoints"][0]["asInt"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect()
+    };
+    until("metrics to be sent", async || accepted(&often).len() >= 2).await;
+    assert!(accepted(&often).iter().all(|count| count == "0"));
+    let request = spans(["a", "b"].map(str::to_owned));
+    call(&client(Protocol::Grpc), own, &request, Encoding::Identity)
+        .await
+        .unwrap();
+    until("spans to be counted", async || {
+        accepted(&often).last().is_some_and(|count| count == "2")
+    })
+    .await;
+    assert!(accepted(&hourly).is_empty());
+    collector.terminate();
+    assert_eq!(collector.wait().await, Some(0));
+    until("the last metrics", async || !accepted(&hourly).is_empty()).await;
+    assert_eq!(accepted(&hourly), ["2"]);
+}

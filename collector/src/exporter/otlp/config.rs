@@ -38,7 +38,7 @@ use crate::network::tls::ClientTls;
 use crate::pipeline::SendingSettings;
 
 /// A configured `otlp` exporter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where the server is.
     pub endpoint: Endpoint,

@@ -47,7 +47,7 @@ pub enum Format {
 }
 
 /// A configured `otlphttp` exporter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// One URL for each signal, in the order of `Signal::ALL`.
     pub urls: [Option<Uri>; 3],
