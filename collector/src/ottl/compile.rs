@@ -134,14 +134,20 @@ impl Compiler {
             arity(&name, count, 0, 0, column)?;
             return Ok(Getter::RootSpan);
         }
-        if name == "IsMatch" {
+        if name == "IsMatch" || name == "ExtractPatterns" {
             arity(&name, count, 2, 2, column)?;
             let mut arguments = arguments.into_iter();
             let (Some(target), Some(pattern)) = (arguments.next(), arguments.next()) else {
-                return Err(ParseFault::new(column, "IsMatch takes two arguments"));
+                return Err(ParseFault::new(
+                    column,
+                    format!("{name} takes two arguments"),
+                ));
             };
             let at = pattern.column;
-            let (target, function) = (self.getter(target)?, self.pattern(pattern, at)?);
+            let (target, mut function) = (self.getter(target)?, self.pattern(pattern, at)?);
+            if name == "ExtractPatterns" {
+                function = named_groups(function, at)?;
+            }
             return folded(Getter::Call(function, vec![target], keys), column);
         }
         if name == "Now" {
@@ -173,6 +179,19 @@ impl Compiler {
     fn pattern(&mut self, expr: Expr, column: usize) -> Result<Function, ParseFault> {
         let text = literal_text(expr, "a pattern")?;
         regex(&text, column).map(Function::IsMatch)
+    }
+}
+
+/// The same pattern for its groups, of which at least one must have a name.
+fn named_groups(function: Function, column: usize) -> Result<Function, ParseFault> {
+    match function {
+        Function::IsMatch(pattern) if pattern.capture_names().flatten().next().is_some() => {
+            Ok(Function::ExtractPatterns(pattern))
+        }
+        _ => {
+            let message = "the pattern needs a named group, such as (?P<name>\\w+)";
+            Err(ParseFault::new(column, message))
+        }
     }
 }
 
@@ -248,7 +267,13 @@ fn unknown(name: &str, column: usize) -> ParseFault {
     let names = FUNCTIONS.iter().map(|(known, ..)| *known);
     let help = did_you_mean(
         name,
-        names.chain(["ConvertCase", "IsMatch", "IsRootSpan", "Now"]),
+        names.chain([
+            "ConvertCase",
+            "ExtractPatterns",
+            "IsMatch",
+            "IsRootSpan",
+            "Now",
+        ]),
     );
     ParseFault::new(column, format!("there is no function {name:?}")).with_help(help)
 }

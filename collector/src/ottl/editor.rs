@@ -16,6 +16,7 @@ use super::path::{
     BODY, Context, Field, KIND, Path, STATUS, STATUS_CODE, STATUS_MESSAGE, Setting, View,
 };
 use super::syntax::{Call, Expr, Key, Node};
+use super::text::glob;
 use super::value::Value;
 use crate::config::diagnostic::did_you_mean;
 
@@ -31,6 +32,8 @@ pub(super) enum Editor {
     KeepMatchingKeys(Regex),
     TruncateAll(usize),
     ReplacePattern(Path, Regex, String),
+    ReplaceMatch(Path, Regex, String),
+    ReplaceAllMatches(Regex, String),
     ReplaceAllValues(Regex, String),
     ReplaceAllKeys(Regex, String),
     Limit(usize, Vec<String>),
@@ -46,6 +49,8 @@ const EDITORS: &[&str] = &[
     "truncate_all",
     "replace_pattern",
     "replace_all_patterns",
+    "replace_match",
+    "replace_all_matches",
     "limit",
     "merge_maps",
 ];
@@ -54,8 +59,6 @@ const EDITORS: &[&str] = &[
 const UNSUPPORTED: &[&str] = &[
     "append",
     "flatten",
-    "replace_match",
-    "replace_all_matches",
     "convert_sum_to_gauge",
     "convert_gauge_to_sum",
     "extract_count_metric",
@@ -100,6 +103,14 @@ impl Editor {
             "replace_pattern" => {
                 let path = arguments.settable()?;
                 Self::ReplacePattern(path, arguments.pattern()?, arguments.text("a replacement")?)
+            }
+            "replace_match" => {
+                let path = arguments.settable()?;
+                Self::ReplaceMatch(path, arguments.glob()?, arguments.text("a replacement")?)
+            }
+            "replace_all_matches" => {
+                arguments.attributes()?;
+                Self::ReplaceAllMatches(arguments.glob()?, arguments.text("a replacement")?)
             }
             "replace_all_patterns" => replace_all(&mut arguments)?,
             "limit" => {
@@ -162,6 +173,18 @@ impl Editor {
                     )?;
                 }
             }
+            Self::ReplaceMatch(path, pattern, replacement) => {
+                let value = path.read(&View::of(setting, record));
+                if matches!(&value, Value::Text(text) if pattern.is_match(text)) {
+                    let replacement = Value::Text(Cow::Borrowed(replacement.as_bytes()));
+                    assign(record, path, &replacement)?;
+                }
+            }
+            Self::ReplaceAllMatches(pattern, replacement) => each_text(record, |text| {
+                pattern
+                    .is_match(text)
+                    .then(|| Cow::Owned(replacement.clone().into_bytes()))
+            }),
             Self::ReplaceAllValues(pattern, replacement) => each_text(record, |text| {
                 pattern
                     .is_match(text)
@@ -272,6 +295,12 @@ impl Arguments {
         let expr = self.next()?;
         let column = expr.column;
         regex(&literal_text(expr, "a pattern")?, column)
+    }
+
+    fn glob(&mut self) -> Result<Regex, ParseFault> {
+        let expr = self.next()?;
+        let column = expr.column;
+        regex(&glob(&literal_text(expr, "a pattern")?), column)
     }
 
     fn count(&mut self) -> Result<usize, ParseFault> {

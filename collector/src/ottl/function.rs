@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256, Sha512};
 
 use super::fault::EvalFault;
 use super::path::hexadecimal;
+use super::syntax::Comparison;
 use super::value::Value;
 use crate::config::quantity::parse_duration;
 
@@ -19,6 +20,7 @@ use crate::config::quantity::parse_duration;
 #[derive(Clone, Debug)]
 pub(super) enum Function {
     IsMatch(Regex),
+    ExtractPatterns(Regex),
     IsString,
     IsInt,
     IsDouble,
@@ -41,6 +43,9 @@ pub(super) enum Function {
     Sha256,
     Sha512,
     ParseJson,
+    ParseKeyValue,
+    ParseInt,
+    Index,
     Fnv,
     Trim,
     TrimPrefix,
@@ -73,6 +78,7 @@ pub(super) const FUNCTIONS: &[(&str, Function, usize, usize)] = &[
     ("HasSuffix", Function::HasSuffix, 2, 2),
     ("Hex", Function::Hex, 1, 1),
     ("Hours", Function::Hours, 1, 1),
+    ("Index", Function::Index, 2, 2),
     ("Int", Function::Int, 1, 1),
     ("IsBool", Function::IsBool, 1, 1),
     ("IsDouble", Function::IsDouble, 1, 1),
@@ -85,7 +91,9 @@ pub(super) const FUNCTIONS: &[(&str, Function, usize, usize)] = &[
     ("Milliseconds", Function::Milliseconds, 1, 1),
     ("Minutes", Function::Minutes, 1, 1),
     ("Nanoseconds", Function::Nanoseconds, 1, 1),
+    ("ParseInt", Function::ParseInt, 2, 2),
     ("ParseJSON", Function::ParseJson, 1, 1),
+    ("ParseKeyValue", Function::ParseKeyValue, 1, 3),
     ("SHA1", Function::Sha1, 1, 1),
     ("SHA256", Function::Sha256, 1, 1),
     ("SHA512", Function::Sha512, 1, 1),
@@ -116,14 +124,12 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "Day",
     "Decode",
     "ExtractGrokPatterns",
-    "ExtractPatterns",
     "Format",
     "FormatTime",
     "GetXML",
     "HasAttributeKeyOnDatapoint",
     "HasAttributeOnDatapoint",
     "Hour",
-    "Index",
     "InsertXML",
     "IsInCIDR",
     "Keys",
@@ -135,8 +141,6 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "Murmur3Hash128",
     "Nanosecond",
     "ParseCSV",
-    "ParseInt",
-    "ParseKeyValue",
     "ParseSeverity",
     "ParseSimplifiedXML",
     "ParseXML",
@@ -213,6 +217,12 @@ impl Function {
             Self::Sha256 => Value::Text(Cow::Owned(hexadecimal(&Sha256::digest(string(value)?)))),
             Self::Sha1 => Value::Text(Cow::Owned(hexadecimal(&Sha1::digest(string(value)?)))),
             Self::Sha512 => Value::Text(Cow::Owned(hexadecimal(&Sha512::digest(string(value)?)))),
+            Self::ExtractPatterns(pattern) => super::text::groups(pattern, &string(value)?),
+            Self::ParseKeyValue => {
+                let (delimiter, between) = super::text::DELIMITERS;
+                let text = string(value)?;
+                super::text::pairs(&text, delimiter.as_bytes(), between.as_bytes())?
+            }
             Self::ParseJson => super::json::parse(&string(value)?)?,
             Self::OfUnix => unix(&value, &Value::Int(0))?,
             Self::Fnv => Value::Int(fnv64(&string(value)?) as i64),
@@ -261,6 +271,15 @@ impl Function {
                 value => return Err(expected("a list", value)),
             },
             Self::OfUnix => unix(&first, &second)?,
+            Self::ParseKeyValue => {
+                let between = match next() {
+                    Value::Nil => Cow::Borrowed(super::text::DELIMITERS.1.as_bytes()),
+                    between => string(between)?,
+                };
+                super::text::pairs(&string(first)?, &string(second)?, &between)?
+            }
+            Self::ParseInt => parse_int(&string(first)?, &second)?,
+            Self::Index => index(&first, second)?,
             Self::Substring => substring(&string(first)?, &second, &next())?,
             _ => return Err(EvalFault::new("this function takes one argument")),
         })
@@ -370,6 +389,48 @@ fn bool_like<'v>(value: Value<'v>) -> Outcome<'v> {
 
 fn parsed<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Digits of a base from 2 to 36; with base 0 a prefix says it, as in Go.
+fn parse_int(text: &[u8], base: &Value<'_>) -> Outcome<'static> {
+    let Value::Int(base @ (0 | 2..=36)) = base else {
+        return Err(EvalFault::new("a base is a number from 2 to 36, or 0"));
+    };
+    let text = String::from_utf8_lossy(text);
+    let (sign, digits) = match text.strip_prefix(['+', '-']) {
+        Some(digits) => (&text[..1], digits),
+        None => ("", text.as_ref()),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let (base, digits) = match (*base, lower.as_bytes()) {
+        (0, [b'0', b'x', ..]) => (16, &lower[2..]),
+        (0, [b'0', b'b', ..]) => (2, &lower[2..]),
+        (0, [b'0', b'o', ..]) => (8, &lower[2..]),
+        (0, [b'0', _, ..]) => (8, &lower[1..]),
+        (0, _) => (10, lower.as_str()),
+        (base, _) => (base as u32, lower.as_str()),
+    };
+    let is_number = !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(base));
+    let number = i64::from_str_radix(&format!("{sign}{digits}"), base);
+    match number.ok().filter(|_| is_number) {
+        Some(number) => Ok(Value::Int(number)),
+        None => Err(EvalFault::new(format!(
+            "{text:?} is no number of base {base}"
+        ))),
+    }
+}
+
+/// Where something begins in a text, or stands in a list; -1 when it does not.
+fn index(target: &Value<'_>, wanted: Value<'_>) -> Outcome<'static> {
+    let found = match target {
+        Value::Text(text) => memchr::memmem::find(text, &string(wanted)?),
+        Value::List(list) => AnyValue::Array(list)
+            .elements()
+            .position(|element| Value::of(element).compares(Comparison::Equal, &wanted)),
+        other => return Err(expected("a string or a list", other)),
+    };
+    let found = found.and_then(|place| i64::try_from(place).ok());
+    Ok(Value::Int(found.unwrap_or(-1)))
 }
 
 /// The time of so many seconds and nanoseconds since 1970.

@@ -5,7 +5,7 @@
 //! configuration is read, at its column, with a suggestion.
 //!
 //! - [`lexer`], [`syntax`]: text to grammar
-//! - [`path`], [`function`], [`json`], [`value`]: what there is to compute with
+//! - [`path`], [`function`], [`json`], [`text`], [`value`]: what there is to compute with
 //! - [`compile`], [`evaluate`]: checked once, computed for every item
 //! - [`editor`], [`merge`]: functions that change an item
 //!
@@ -25,6 +25,7 @@ mod path;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod text;
 mod value;
 
 use collector_otlp::Record;

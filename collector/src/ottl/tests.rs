@@ -201,6 +201,15 @@ fn conditions_of_spans() {
         (r#"Microseconds(end_time - start_time) == 2500000"#, true),
         (r#"Now() > end_time"#, true),
         (r#"Substring(name, 0, 3) == "GET""#, true),
+        (r#"ParseKeyValue("a:1;b:2", ":", ";")["b"] == "2""#, true),
+        (
+            r#"ParseInt("-ff", 16) == -255 and ParseInt("0b11", 0) == 3"#,
+            true,
+        ),
+        (
+            r#"Index("abc", "c") == 2 and Index([1, "a"], "b") == -1"#,
+            true,
+        ),
         (
             r#"SHA256("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad""#,
             true,
@@ -285,6 +294,7 @@ fn what_cannot_be_computed_says_why() {
             r#"attributes["absent"] + 1 == 1"#,
             "cannot compute with nil and an integer",
         ),
+        (r#"ParseInt(name, 10) == 1"#, "is no number of base 10"),
         (
             r#"Substring(name, 5, 100) == """#,
             "the range of Substring lies outside of its text",

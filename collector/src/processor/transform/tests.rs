@@ -118,6 +118,18 @@ fn each_editor_does_what_it_says() {
             r#"{"key":"t_x","value":{"stringValue":"secret 42"}}"#,
         ),
         (
+            r#"replace_match(name, "GET /users/*", "GET /users/{id}")"#,
+            r#""name":"GET /users/{id}""#,
+        ),
+        (
+            r#"replace_all_matches(attributes, "secret ?[0-9]", "hidden")"#,
+            r#"{"key":"token.x","value":{"stringValue":"hidden"}}"#,
+        ),
+        (
+            r#"merge_maps(attributes, ExtractPatterns(name, "^(?P<verb>[A-Z]+) .*/(?P<id>\\d+)$"), "insert")"#,
+            r#"{"key":"verb","value":{"stringValue":"GET"}},{"key":"id","value":{"stringValue":"17"}}"#,
+        ),
+        (
             r#"limit(attributes, 2, ["token.x"])"#,
             r#""attributes":[{"key":"a","value":{"stringValue":"äöü"}},{"key":"token.x""#,
         ),
@@ -132,6 +144,7 @@ fn each_editor_does_what_it_says() {
         r#"set(attributes["b"], 1)"#,
         r#"limit(attributes, 3, [])"#,
         r#"truncate_all(attributes, 100)"#,
+        r#"replace_match(name, "users", "x")"#,
     ] {
         assert_eq!(span(statement), SPAN, "{statement}");
     }
