@@ -161,29 +161,20 @@ impl Editor {
                 (text.len() > *most).then(|| Cow::Borrowed(&text[..boundary(text, *most)]))
             }),
             Self::ReplacePattern(path, pattern, replacement) => {
-                let value = path.read(&View::of(setting, record)).into_owned();
-                if let Value::Text(text) = &value
-                    && pattern.is_match(text)
-                {
-                    let replaced = pattern.replace_all(text, replacement.as_bytes());
-                    assign(
-                        record,
-                        path,
-                        &Value::Text(Cow::Owned(replaced.into_owned())),
-                    )?;
-                }
+                replace(record, path, setting, |text| {
+                    let is_there = pattern.is_match(text);
+                    is_there.then(|| pattern.replace_all(text, replacement.as_bytes()))
+                })?;
             }
             Self::ReplaceMatch(path, pattern, replacement) => {
-                let value = path.read(&View::of(setting, record));
-                if matches!(&value, Value::Text(text) if pattern.is_match(text)) {
-                    let replacement = Value::Text(Cow::Borrowed(replacement.as_bytes()));
-                    assign(record, path, &replacement)?;
-                }
+                replace(record, path, setting, |text| {
+                    let is_match = pattern.is_match(text);
+                    is_match.then(|| Cow::Owned(replacement.clone().into_bytes()))
+                })?;
             }
             Self::ReplaceAllMatches(pattern, replacement) => each_text(record, |text| {
-                pattern
-                    .is_match(text)
-                    .then(|| Cow::Owned(replacement.clone().into_bytes()))
+                let is_match = pattern.is_match(text);
+                is_match.then(|| Cow::Owned(replacement.clone().into_bytes()))
             }),
             Self::ReplaceAllValues(pattern, replacement) => each_text(record, |text| {
                 pattern
@@ -503,6 +494,24 @@ fn retain(record: &mut Record<'_>, keep: impl Fn(&[u8]) -> bool) {
         {
             record.remove(place);
         }
+    }
+}
+
+/// Changes the text at a path, if there is one.
+fn replace(
+    record: &mut Record<'_>,
+    path: &Path,
+    setting: Setting<'_>,
+    change: impl Fn(&[u8]) -> Option<Cow<'_, [u8]>>,
+) -> Result<(), EvalFault> {
+    let value = path.read(&View::of(setting, record));
+    let changed = match &value {
+        Value::Text(text) => change(text).map(|text| text.into_owned()),
+        _ => None,
+    };
+    match changed {
+        Some(text) => assign(record, path, &Value::Text(Cow::Owned(text))),
+        None => Ok(()),
     }
 }
 

@@ -294,7 +294,10 @@ fn what_cannot_be_computed_says_why() {
             r#"attributes["absent"] + 1 == 1"#,
             "cannot compute with nil and an integer",
         ),
-        (r#"ParseInt(name, 10) == 1"#, "is no number of base 10"),
+        (
+            r#"ParseInt(name, 10) == 1"#,
+            "\"GET /health\" is no number of base 10",
+        ),
         (
             r#"Substring(name, 5, 100) == """#,
             "the range of Substring lies outside of its text",
