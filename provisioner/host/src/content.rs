@@ -6,15 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use flate2::read::GzDecoder;
 use provision_protocol::fact::ContentFact;
 use provision_protocol::generation::KeptFact;
 use provision_protocol::message::{Chunk, Stored};
+use ruzstd::decoding::StreamingDecoder;
 use sha2::{Digest, Sha256};
 
 use crate::durable::{self, Draft};
@@ -321,9 +321,9 @@ fn store_piece(root: &Root, chunk: &Chunk) -> Result<(), Failure> {
     }
     let limit = missing.min(MAX_PIECE_BYTES);
     let mut plain = Vec::new();
-    GzDecoder::new(chunk.gzip.as_slice())
-        .take(limit + 1)
-        .read_to_end(&mut plain)
+    StreamingDecoder::new(chunk.zstd.as_slice())
+        .map_err(io::Error::other)
+        .and_then(|decoder| decoder.take(limit + 1).read_to_end(&mut plain))
         .doing(|| format!("decompress a piece of {sha256}"))?;
     if plain.len() as u64 > limit {
         return Err(Failure::refused(format!(

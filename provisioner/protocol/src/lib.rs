@@ -14,7 +14,7 @@ pub mod operation;
 /// Raised whenever a message changes its meaning. Both sides refuse any other.
 ///
 /// The helper is found by the hash of its bytes, so a mismatch means a damaged installation.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// Where a helper keeps what must outlive a connection (mode 0700, owned by root).
 pub const STATE_DIRECTORY: &str = "/var/lib/provision";

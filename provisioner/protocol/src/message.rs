@@ -221,9 +221,9 @@ pub struct Chunk {
     /// from the size that [`crate::fact::ContentFact`] reported.
     #[prost(uint64, tag = "3")]
     pub offset: u64,
-    /// A gzip member of its own that holds the plain bytes of this piece.
+    /// A frame of zstd that holds the plain bytes of this piece.
     #[prost(bytes = "vec", tag = "4")]
-    pub gzip: Vec<u8>,
+    pub zstd: Vec<u8>,
     /// No further piece follows: check the hash, fsync and answer.
     #[prost(bool, tag = "5")]
     pub last: bool,

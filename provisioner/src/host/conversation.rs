@@ -248,7 +248,7 @@ impl Conversation {
                 sha256: content.sha256.clone(),
                 total_bytes: content.size,
                 offset: piece.offset,
-                gzip: piece.gzip.clone(),
+                zstd: piece.zstd.clone(),
                 last: index == last,
             }))
             .await?;

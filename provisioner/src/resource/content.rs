@@ -4,14 +4,14 @@
 //! a content is read and compressed once, however many hosts get it.
 
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use provision_protocol::frame::CHUNK_BYTES;
 use sha2::{Digest, Sha256};
+use zstd::DEFAULT_COMPRESSION_LEVEL;
+use zstd::bulk::Compressor;
 
 /// Bytes with their hash.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ pub struct Piece {
     pub offset: u64,
     /// How many plain bytes it has.
     pub size: usize,
-    /// A gzip member.
-    pub gzip: Vec<u8>,
+    /// A frame of zstd.
+    pub zstd: Vec<u8>,
 }
 
 impl Content {
@@ -103,6 +103,7 @@ impl Content {
             ContentSource::Memory(bytes) => Box::new(bytes.as_slice()),
             ContentSource::File(path) => Box::new(File::open(path)?),
         };
+        let mut compressor = Compressor::new(DEFAULT_COMPRESSION_LEVEL)?;
         let mut pieces = Vec::new();
         let mut offset = 0;
         loop {
@@ -114,12 +115,10 @@ impl Content {
             if plain.is_empty() && !pieces.is_empty() {
                 break;
             }
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-            encoder.write_all(&plain)?;
             pieces.push(Piece {
                 offset,
                 size: plain.len(),
-                gzip: encoder.finish()?,
+                zstd: compressor.compress(&plain)?,
             });
             offset += plain.len() as u64;
             if plain.len() < CHUNK_BYTES {

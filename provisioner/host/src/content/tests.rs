@@ -1,7 +1,6 @@
 //! Uploads, what is kept of them, and what is refused.
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use super::*;
 
@@ -11,10 +10,8 @@ fn place() -> (tempfile::TempDir, Root) {
     (directory, root)
 }
 
-fn gzip(plain: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(plain).unwrap();
-    encoder.finish().unwrap()
+fn zstd(plain: &[u8]) -> Vec<u8> {
+    compress_to_vec(plain, CompressionLevel::Fastest)
 }
 
 fn sha256_of(plain: &[u8]) -> String {
@@ -32,7 +29,7 @@ fn pieces(plain: &[u8], offset: usize, piece: usize) -> Vec<Chunk> {
             sha256: sha256.clone(),
             total_bytes: plain.len() as u64,
             offset: at as u64,
-            gzip: gzip(&plain[at..end]),
+            zstd: zstd(&plain[at..end]),
             last: end == plain.len(),
         });
         at = end;
@@ -115,7 +112,7 @@ fn a_resumption_may_begin_earlier_but_leave_no_gap() {
 fn a_wrong_hash_leaves_nothing_behind() {
     let (_directory, root) = place();
     let mut chunks = pieces(b"what was announced", 0, 100);
-    chunks[0].gzip = gzip(b"what has come here");
+    chunks[0].zstd = zstd(b"what has come here");
     assert!(upload(&root, &chunks)[0].is_err());
     assert_eq!(
         look(&root, &chunks[0].sha256).unwrap(),
@@ -124,10 +121,10 @@ fn a_wrong_hash_leaves_nothing_behind() {
 }
 
 #[test]
-fn damaged_gzip_and_bombs_are_refused() {
+fn damaged_zstd_and_bombs_are_refused() {
     let (_directory, root) = place();
     let mut chunks = pieces(b"short", 0, 100);
-    chunks[0].gzip = gzip(&vec![0u8; 1_000_000]);
+    chunks[0].zstd = zstd(&vec![0u8; 1_000_000]);
     let answer = upload(&root, &chunks).remove(0);
     assert!(
         answer
@@ -135,7 +132,7 @@ fn damaged_gzip_and_bombs_are_refused() {
             .to_string()
             .contains("longer than announced")
     );
-    chunks[0].gzip = b"no gzip".to_vec();
+    chunks[0].zstd = b"no zstd".to_vec();
     assert!(upload(&root, &chunks)[0].is_err());
 }
 

@@ -1,13 +1,11 @@
 //! A directory that stands for a host, and conversations with the helper that works on it.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use provision_protocol::fact::{Fact, FileFact, FileQuery, Query, fact_kind, query};
 use provision_protocol::generation::{Ending, Generation, GenerationsQuery, Origin};
 use provision_protocol::message::from_host::Body as Answer;
@@ -18,6 +16,7 @@ use provision_protocol::message::{
 use provision_protocol::operation::operation::Kind as Act;
 use provision_protocol::operation::{ManifestEntry, ManifestKind, Operation, Remove, WriteFile};
 use provision_protocol::{HELLO_MARKER, frame};
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use sha2::{Digest, Sha256};
 
 /// A directory that stands for a host.
@@ -331,13 +330,11 @@ pub(crate) fn sha256_of(plain: &[u8]) -> String {
 
 /// A whole content in one piece.
 pub(crate) fn chunk(plain: &[u8]) -> Chunk {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(plain).unwrap();
     Chunk {
         sha256: sha256_of(plain),
         total_bytes: plain.len() as u64,
         offset: 0,
-        gzip: encoder.finish().unwrap(),
+        zstd: compress_to_vec(plain, CompressionLevel::Fastest),
         last: true,
     }
 }
