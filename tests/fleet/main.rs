@@ -19,6 +19,7 @@ mod firewall;
 mod floating;
 mod kinds;
 mod lockout;
+mod lost;
 mod machine;
 mod main_job;
 mod memory;
@@ -67,6 +68,7 @@ fn tests() -> Vec<Test> {
         refusal::TESTS,
         unreachable::TESTS,
         pace::TESTS,
+        lost::TESTS,
         connections::TESTS,
         lockout::TESTS,
         faults::TESTS,

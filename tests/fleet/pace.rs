@@ -29,7 +29,7 @@ pub(crate) const TESTS: &[Test] = &[
 /// The name of the environment and its files.
 const PACE: &str = "pace";
 
-const HOSTS: [&str; 3] = ["collector-1", "collector-2", "storage-1"];
+pub(crate) const HOSTS: [&str; 3] = ["collector-1", "collector-2", "storage-1"];
 
 /// What every run changes.
 const FILE: &str = "/etc/pace";
@@ -131,13 +131,13 @@ fn a_host_that_does_not_answer_is_left_out(lab: &Lab) {
 }
 
 /// Three hosts of the lab as machines that are known by address and key, one after the other.
-struct ByAddress<'a> {
+pub(crate) struct ByAddress<'a> {
     lab: &'a Lab,
     _files: [Edit; 2],
 }
 
 impl<'a> ByAddress<'a> {
-    fn new(lab: &'a Lab) -> Self {
+    pub(crate) fn new(lab: &'a Lab) -> Self {
         let (state, project) = (lab.state(), lab.project());
         let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
         let listed = state["hosts"].as_array().expect("hosts");
@@ -170,17 +170,20 @@ impl<'a> ByAddress<'a> {
             "[[play]]\nhosts = \"machines\"\nserial = 1\n{pace}\n[[play.resource]]\n\
              file = {{ path = \"{FILE}\", content = \"{content}\" }}\n"
         );
-        self.lab
-            .project()
-            .write(&format!("playbooks/{PACE}.toml"), &text)
+        self.playbook(&text)
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn playbook(&self, text: &str) -> Edit {
+        let path = format!("playbooks/{PACE}.toml");
+        self.lab.project().write(&path, text)
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let all = [arguments, &["--env", PACE]].concat();
         self.lab.project().command(&all)
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         Output::of(&mut self.command(arguments))
     }
 
@@ -223,7 +226,7 @@ impl<'a> ByAddress<'a> {
     }
 
     /// Takes everything off the hosts again.
-    fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let _ = self.run(&["destroy", "--yes"]).success();
         for host in HOSTS {
             let _ = self.lab.ssh(host, &format!("! ls {FILE}"));

@@ -187,6 +187,7 @@ async fn plan_for(session: &mut HostSession, history: &[Generation], target: u64
             REMOVAL.clone_into(&mut entry.play);
         }
     }
+    session.goes_back = true;
     session.note = format!("{NOTE}{target}");
     Ok(())
 }

@@ -51,6 +51,8 @@ pub struct Endpoint {
     pub keep_connection: Duration,
     /// After how long the host puts back by itself what locked everybody out.
     pub revert_after: Duration,
+    /// How long it is tried to be reached again when its connection was lost.
+    pub reconnect_within: Duration,
 }
 
 /// How a host is reached, as it is written down on other hosts: nothing of it is secret.
@@ -74,6 +76,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After how long such a host puts back by itself what locked everybody out.
 const REVERT_AFTER: Duration = Duration::from_secs(60);
+
+/// How long such a host is tried to be reached again.
+const RECONNECT_WITHIN: Duration = Duration::from_secs(60);
 
 impl Endpoint {
     /// How a host is reached, in words for [`Endpoint::of_peer`].
@@ -128,6 +133,7 @@ impl Endpoint {
             connect_timeout: CONNECT_TIMEOUT,
             keep_connection: Duration::ZERO,
             revert_after: REVERT_AFTER,
+            reconnect_within: RECONNECT_WITHIN,
         })
     }
 
@@ -167,6 +173,7 @@ impl Endpoint {
             connect_timeout: ssh.connect_timeout,
             keep_connection: ssh.keep_connection,
             revert_after: ssh.revert_after,
+            reconnect_within: ssh.reconnect_within,
         })
     }
 }
@@ -216,6 +223,7 @@ impl Endpoint {
             connect_timeout: Duration::from_secs(1),
             keep_connection: Duration::ZERO,
             revert_after: Duration::from_secs(60),
+            reconnect_within: Duration::from_secs(5),
         }
     }
 }

@@ -64,6 +64,10 @@ impl Host for FakeHost {
     fn revert_after(&self) -> std::time::Duration {
         self.endpoint.revert_after
     }
+
+    fn reconnect_within(&self) -> std::time::Duration {
+        self.endpoint.reconnect_within
+    }
 }
 
 async fn answer(name: String, mut stream: DuplexStream, script: Script, requests: Requests) {

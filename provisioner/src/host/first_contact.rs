@@ -65,4 +65,8 @@ impl<H: Host> Host for FirstContact<H> {
     fn revert_after(&self) -> Duration {
         self.own.revert_after()
     }
+
+    fn reconnect_within(&self) -> Duration {
+        self.own.reconnect_within()
+    }
 }

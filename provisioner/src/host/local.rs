@@ -71,4 +71,8 @@ impl Host for LocalHost {
     fn revert_after(&self) -> Duration {
         self.endpoint.revert_after
     }
+
+    fn reconnect_within(&self) -> Duration {
+        self.endpoint.reconnect_within
+    }
 }

@@ -63,4 +63,7 @@ pub trait Host: Send + Sync + std::fmt::Debug {
 
     /// After how long the host puts back by itself what locked everybody out.
     fn revert_after(&self) -> std::time::Duration;
+
+    /// How long it is tried to be reached again when its connection was lost.
+    fn reconnect_within(&self) -> std::time::Duration;
 }

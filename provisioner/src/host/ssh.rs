@@ -324,6 +324,10 @@ impl Host for SshHost {
     fn revert_after(&self) -> Duration {
         self.endpoint.revert_after
     }
+
+    fn reconnect_within(&self) -> Duration {
+        self.endpoint.reconnect_within
+    }
 }
 
 /// The error and all its sources in one text.

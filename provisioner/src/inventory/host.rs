@@ -67,6 +67,8 @@ pub struct SshSettings {
     pub keep_connection: std::time::Duration,
     /// After how long a host puts back by itself what locked everybody out.
     pub revert_after: std::time::Duration,
+    /// How long a host is tried to be reached again whose connection was lost during a run.
+    pub reconnect_within: std::time::Duration,
 }
 
 /// The access that the provider of a new machine gives, with which the operator's own is made.
@@ -132,6 +134,7 @@ impl Default for SshSettings {
             connect_timeout: std::time::Duration::from_secs(10),
             keep_connection: std::time::Duration::from_secs(60),
             revert_after: std::time::Duration::from_secs(60),
+            reconnect_within: std::time::Duration::from_secs(60),
         }
     }
 }
@@ -165,6 +168,9 @@ impl SshSettings {
             revert_after: section
                 .parse::<Duration>("revert_after")
                 .map_or(above.revert_after, |entry| entry.value.0),
+            reconnect_within: section
+                .parse::<Duration>("reconnect_within")
+                .map_or(above.reconnect_within, |entry| entry.value.0),
         };
         section.finish();
         settings

@@ -94,10 +94,10 @@ async fn close_generations(sessions: &mut [HostSession], options: &RunOptions) {
     stream::iter(closing)
         .for_each_concurrent(options.forks.max(1), |session| async {
             let note = session.note.clone();
-            if let Err(error) = session
-                .close_generation(Ending::Applied, &note, options)
-                .await
-            {
+            let close = async |one: &mut HostSession| {
+                one.close_generation(Ending::Applied, &note, options).await
+            };
+            if let Err(error) = session.persist(options, close).await {
                 session.failure = Some(words(session.name(), &error));
             }
         })
@@ -111,7 +111,10 @@ async fn prepare(sessions: &mut [HostSession], options: &RunOptions) -> Result<(
     let mut failures: Vec<(String, Error)> = stream::iter(changing)
         .map(|session| async move {
             let result = match session.confirm_earlier(options).await {
-                Ok(()) => session.prepare(options).await,
+                Ok(()) => {
+                    let step = async |one: &mut HostSession| one.prepare(options).await;
+                    session.persist(options, step).await
+                }
                 Err(error) => Err(error),
             };
             result.err().map(|error| (session.name().to_owned(), error))

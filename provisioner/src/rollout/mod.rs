@@ -13,6 +13,7 @@ mod interrupt;
 mod observe;
 mod play;
 mod reboot;
+mod reconnect;
 mod recover;
 mod session;
 #[cfg(test)]

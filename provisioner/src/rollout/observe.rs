@@ -189,13 +189,6 @@ async fn observe_host(
     lock: bool,
     (options, patience): (&RunOptions, Duration),
 ) -> Result<Found> {
-    let working = |doing: &str| {
-        let event = Event::Working {
-            host: host.name().to_owned(),
-            doing: doing.to_owned(),
-        };
-        let _ = options.events.send(event);
-    };
     let mut queries = desired.queries();
     let own = queries.len();
     let peers = options.keepers.contains(host.name());
@@ -208,26 +201,7 @@ async fn observe_host(
         queries,
         targets: targets.collect(),
     };
-    working("connecting");
-    let opening = look.asked(host.name())?;
-    let mut conversation = host.connect(&opening).await?;
-    conversation.heed(options.interrupt.clone());
-    working("observing");
-    let begun = Instant::now();
-    let mut observed = conversation.observed(&look).await;
-    let (mut facts, health) = loop {
-        match observed {
-            Err(error) if conversation.is_taken() && begun.elapsed() < patience => {
-                working(error.message.as_str());
-                tokio::select! {
-                    () = tokio::time::sleep(LOCK_PAUSE) => {}
-                    () = options.interrupt.comes() => return Err(error),
-                }
-                observed = conversation.observe(&look).await;
-            }
-            observed => break observed?,
-        }
-    };
+    let (mut conversation, mut facts, health) = meet(host, &look, (options, patience)).await?;
     let mut answers = facts.split_off(own);
     let armed = lock && read_whether_armed(answers.pop());
     let taken_out = match &desired.balancer {
@@ -253,6 +227,44 @@ async fn observe_host(
         manifest,
         generations,
     })
+}
+
+/// A conversation with a host, and its answers to a first look. A lock that is taken is waited for.
+pub(super) async fn meet(
+    host: &dyn Host,
+    look: &Look,
+    (options, patience): (&RunOptions, Duration),
+) -> Result<(Conversation, Vec<Fact>, Vec<Probed>)> {
+    let working = |doing: &str| {
+        let event = Event::Working {
+            host: host.name().to_owned(),
+            doing: doing.to_owned(),
+        };
+        let _ = options.events.send(event);
+    };
+    working("connecting");
+    let opening = look.asked(host.name())?;
+    let mut conversation = host.connect(&opening).await?;
+    conversation.heed(options.interrupt.clone());
+    working("observing");
+    let begun = Instant::now();
+    let mut observed = conversation.observed(look).await;
+    loop {
+        match observed {
+            Err(error) if conversation.is_taken() && begun.elapsed() < patience => {
+                working(error.message.as_str());
+                tokio::select! {
+                    () = tokio::time::sleep(LOCK_PAUSE) => {}
+                    () = options.interrupt.comes() => return Err(error),
+                }
+                observed = conversation.observe(look).await;
+            }
+            observed => {
+                let (facts, health) = observed?;
+                return Ok((conversation, facts, health));
+            }
+        }
+    }
 }
 
 fn first_plan(desired: &HostDesired, facts: &[Fact], conversation: &Conversation) -> HostPlan {

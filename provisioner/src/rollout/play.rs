@@ -176,7 +176,8 @@ impl PlayRun<'_> {
         });
         let results: Vec<(String, Result<(), Error>)> = stream::iter(members)
             .map(|session| async {
-                let result = session.run_play(play, options).await;
+                let step = async |one: &mut HostSession| one.run_play(play, options).await;
+                let result = session.persist(options, step).await;
                 (session.name().to_owned(), result)
             })
             .buffer_unordered(options.forks.max(1))

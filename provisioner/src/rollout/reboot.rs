@@ -176,7 +176,7 @@ impl HostSession {
     }
 
     /// Waits for what plays before this one had made healthy.
-    async fn settle_again(&mut self, options: &RunOptions) -> Result<()> {
+    pub(super) async fn settle_again(&mut self, options: &RunOptions) -> Result<()> {
         let plays = self.desired.plays.iter();
         let healths: Vec<Health> = plays
             .filter(|one| self.finished.contains(one.play.as_str()))

@@ -49,6 +49,8 @@ pub struct HostSession {
     pub peers: Vec<Peer>,
     /// What is to be said of this run in the host's history.
     pub note: String,
+    /// Its plan leads back to an earlier generation, and not to what it shall be.
+    pub goes_back: bool,
     /// The generation that this run became.
     pub generation: Option<u64>,
     /// It failed, and was brought back to what it had.
@@ -69,8 +71,12 @@ pub struct HostSession {
     pub(super) reverts_within: Option<Duration>,
     /// Files or contents of this run may be on it.
     pub(super) staged: bool,
-    /// An opaque change was made, so that its plan no longer holds.
-    stale: bool,
+    /// An opaque change was made or the connection was lost, so that its plan no longer holds.
+    pub(super) stale: bool,
+    /// Its connection was lost, and the play goes on over another one.
+    pub(super) resumes: bool,
+    /// Changes that were sent over a connection that was lost before it said what became of them.
+    pub(super) unsure: Vec<ResourceChange>,
 }
 
 impl HostSession {
@@ -92,6 +98,7 @@ impl HostSession {
             open: None,
             peers: Vec::new(),
             note: String::new(),
+            goes_back: false,
             generation: None,
             rolled_back: false,
             doubtful: false,
@@ -102,6 +109,8 @@ impl HostSession {
             reverts_within: None,
             staged: false,
             stale: false,
+            resumes: false,
+            unsure: Vec::new(),
         }
     }
 
@@ -240,13 +249,17 @@ impl HostSession {
         let name = play.name.clone();
         let planned = self.plan.of_play(name.as_str()).cloned();
         // What left the playbook goes last, whatever is decided again before.
-        let (removals, mut changes): (Vec<_>, Vec<_>) =
+        let (mut removals, mut changes): (Vec<_>, Vec<_>) =
             planned.partition(|entry| entry.left_playbook);
+        let mut touched = self.resumes;
         if self.stale {
             changes = self.decide_again(&name, None).await?;
+            if self.resumes {
+                removals = self.still_to_remove(removals).await?;
+                self.note_done_unseen(&changes, &removals, options);
+            }
             self.stage(&changes, options).await?;
         }
-        let mut touched = false;
         loop {
             let cut = changes.iter().position(|entry| entry.change.opaque);
             let now = &changes[..cut.map_or(changes.len(), |at| at + 1)];
@@ -282,6 +295,7 @@ impl HostSession {
             }
         }
         self.finished.insert(name.to_string());
+        self.resumes = false;
         Ok(())
     }
 
@@ -475,7 +489,10 @@ impl HostSession {
                 // Operations are done in order, so whatever stands before the one in hand is done.
                 let position = |name: &String| owners.iter().position(|owner| owner == name);
                 let done = in_hand.as_ref().and_then(position).unwrap_or(0);
-                self.note_changed(changes, &owners[done..], options);
+                let left = &owners[done..];
+                self.note_changed(changes, left, options);
+                let unsure = changes.iter().filter(|one| left.contains(&one.resource));
+                self.unsure = unsure.cloned().collect();
                 self.doubtful = true;
                 return Err(match in_hand {
                     Some(name) => error.caused_by(format!(
@@ -506,7 +523,12 @@ impl HostSession {
     }
 
     /// Notes the changes that are done as a whole: none of their operations is left.
-    fn note_changed(&mut self, changes: &[ResourceChange], left: &[String], options: &RunOptions) {
+    pub(super) fn note_changed(
+        &mut self,
+        changes: &[ResourceChange],
+        left: &[String],
+        options: &RunOptions,
+    ) {
         for entry in changes.iter().filter(|one| !left.contains(&one.resource)) {
             self.changed.push(entry.resource.clone());
             let _ = options.events.send(Event::Changed {

@@ -31,6 +31,7 @@ use crate::secret::Redactor;
 mod deadman;
 mod pace;
 mod reboot;
+mod reconnect;
 mod truth;
 
 const PLAY: &str = "motd";
@@ -386,56 +387,6 @@ fn a_host_that_was_left_unhealthy_stops_the_rollout_before_it_spreads() {
     assert_eq!(run.performed(), Vec::<&str>::new());
     assert_eq!(run.outcome("a"), Outcome::Failed);
     assert_eq!(run.outcome("b"), Outcome::NotReached);
-}
-
-#[test]
-fn a_connection_that_breaks_at_any_request_is_never_called_a_success() {
-    let (requests_of_a_good_run, looks) = {
-        let run = run(
-            play(vec![BatchSize::Hosts(1)], 0),
-            Arc::new(|_, request| Some(well(request))),
-        );
-        let of_a = || run.requests.iter().filter(|(host, _)| host == "a");
-        let looks = |body: &to_host::Body| {
-            use to_host::Body::{Lock, Observe, Probe};
-            matches!(body, Lock(_) | Observe(_) | Probe(_))
-        };
-        let before_anything = of_a().take_while(|(_, body)| looks(body)).count();
-        (of_a().count(), before_anything)
-    };
-    assert!(
-        requests_of_a_good_run >= 9,
-        "lock, observe, probe, chunk, stage, perform, probe, commit, unstage"
-    );
-    for broken in 0..requests_of_a_good_run {
-        let seen = Arc::new(AtomicUsize::new(0));
-        let script: Script = Arc::new(move |host, request| {
-            if host == "a" && seen.fetch_add(1, Ordering::SeqCst) == broken {
-                return None;
-            }
-            Some(well(request))
-        });
-        let run = run(play(vec![BatchSize::Hosts(1)], 0), script);
-        let begun = run
-            .requests
-            .iter()
-            .any(|(host, body)| host == "a" && matches!(body, to_host::Body::Perform(_)));
-        match &run.outcomes {
-            Err(error) => {
-                assert!(error.contains('a'), "{error}");
-                assert_eq!(run.performed(), Vec::<&str>::new(), "broken at {broken}");
-            }
-            Ok(_) => {
-                // Whoever has only looked asks again.
-                let outcome = match broken < looks {
-                    true => Outcome::Changed,
-                    false => Outcome::Failed,
-                };
-                assert_eq!(run.outcome("a"), outcome, "broken at {broken}");
-                assert!(begun, "broken at {broken}");
-            }
-        }
-    }
 }
 
 /// What a host says of a run that has changed the file.

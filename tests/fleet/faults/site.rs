@@ -87,7 +87,8 @@ impl Site {
         std::fs::write(&through, include_str!("through.sh")).expect("a script");
         let mut inventory = format!(
             "provider = \"on-prem\"\n[ssh]\nuser = \"root\"\nidentity = \"{}\"\n\
-             connect_timeout = \"3s\"\nproxy_command = \"sh {} {} {} %h %p\"\n\
+             connect_timeout = \"3s\"\nreconnect_within = \"5s\"\n\
+             proxy_command = \"sh {} {} {} %h %p\"\n\
              [groups.gateways.volumes.data]\nsize = \"64MiB\"\nmount = \"/mnt/data\"\n",
             text("identity"),
             through.display(),

@@ -52,6 +52,10 @@ impl Host for Account {
     fn revert_after(&self) -> Duration {
         self.host.revert_after()
     }
+
+    fn reconnect_within(&self) -> Duration {
+        self.host.reconnect_within()
+    }
 }
 
 /// The accounts of one host, which remembers what was done once it was changed.

@@ -1,0 +1,93 @@
+//! Connections that break in the middle of a run.
+
+use super::*;
+
+fn one_by_one() -> Play {
+    play(vec![BatchSize::Hosts(1)], 0)
+}
+
+/// What the hosts were asked to do, `a` alone.
+fn of_a(run: &Run) -> Vec<&to_host::Body> {
+    let of_a = run.requests.iter().filter(|(host, _)| host == "a");
+    of_a.map(|(_, body)| body).collect()
+}
+
+#[test]
+fn a_connection_that_breaks_at_any_request_is_made_again() {
+    let good = run(one_by_one(), Arc::new(|_, request| Some(well(request))));
+    let requests = of_a(&good);
+    assert!(
+        requests.len() >= 9,
+        "lock, observe, probe, chunk, stage, perform, probe, commit, unstage"
+    );
+    for (broken, body) in requests.iter().enumerate() {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let script: Script = Arc::new(move |host, request| {
+            if host == "a" && seen.fetch_add(1, Ordering::SeqCst) == broken {
+                return None;
+            }
+            Some(well(request))
+        });
+        let run = run(one_by_one(), script);
+        // What is staged is thrown away by the helper itself, but nobody has said so.
+        let outcome = match body {
+            to_host::Body::Unstage(_) => Outcome::Failed,
+            _ => Outcome::Changed,
+        };
+        assert_eq!(run.outcome("a"), outcome, "broken at {broken}, {body:?}");
+        assert_eq!(run.outcome("b"), Outcome::Changed, "broken at {broken}");
+        let locks = of_a(&run);
+        let locks = locks
+            .iter()
+            .filter(|body| matches!(body, to_host::Body::Lock(_)));
+        let again = usize::from(outcome == Outcome::Changed);
+        assert_eq!(locks.count(), 1 + again, "broken at {broken}");
+    }
+}
+
+#[test]
+fn what_was_done_when_the_connection_broke_is_not_done_again() {
+    let done = Arc::new(AtomicUsize::new(0));
+    let script: Script = Arc::new(move |host, request| match request {
+        to_host::Body::Perform(_) if host == "a" => {
+            assert_eq!(done.fetch_add(1, Ordering::SeqCst), 0, "it was done before");
+            None
+        }
+        to_host::Body::Observe(observe) if host == "a" && done.load(Ordering::SeqCst) > 0 => {
+            let there = |query: &Query| match query.kind {
+                Some(query::Kind::File(_)) => fixtures::regular("hello\n", 0o644),
+                _ => look(query, FileFact::default()),
+            };
+            Some(vec![from_host::Body::Facts(Facts {
+                facts: observe.queries.iter().map(there).collect(),
+            })])
+        }
+        _ => Some(well(request)),
+    });
+    let run = run(one_by_one(), script);
+    assert_eq!(run.outcome("a"), Outcome::Changed);
+    let outcomes = run.outcomes.as_ref().unwrap();
+    let a = outcomes.iter().find(|one| one.host == "a").unwrap();
+    assert_eq!(a.changed, ["file /etc/motd"], "it is known by now");
+    let waits = |body: &&&to_host::Body| matches!(body, to_host::Body::Probe(probe) if probe.within_millis > 0);
+    assert_eq!(of_a(&run).iter().filter(waits).count(), 1, "its health");
+}
+
+#[test]
+fn a_host_that_is_not_reached_again_fails_and_stops_the_play() {
+    let lost = Arc::new(AtomicUsize::new(0));
+    let script: Script = Arc::new(move |host, request| {
+        let change = matches!(request, to_host::Body::Perform(_));
+        let before = lost.fetch_add(usize::from(host == "a" && change), Ordering::SeqCst);
+        (host != "a" || (before == 0 && !change)).then(|| well(request))
+    });
+    let run = run(one_by_one(), script);
+    assert_eq!(run.outcome("a"), Outcome::Failed);
+    let outcomes = run.outcomes.as_ref().unwrap();
+    let a = outcomes.iter().find(|one| one.host == "a").unwrap();
+    let why = a.failure.as_deref().unwrap();
+    assert!(why.contains("the conversation broke off"), "{why}");
+    assert!(why.contains("not reached again within 5s"), "{why}");
+    assert_eq!(run.outcome("b"), Outcome::NotReached);
+    assert_eq!(run.performed(), ["a"], "nothing is done twice");
+}
