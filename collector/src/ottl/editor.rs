@@ -5,18 +5,17 @@
 
 use std::borrow::Cow;
 
-use collector_otlp::{AnyValue, Record, wire};
+use collector_otlp::{AnyValue, Record};
 use regex::bytes::Regex;
 
-use super::compile::{Compiler, is_own_attributes, literal_text, regex};
+use super::arguments::Arguments;
+use super::assign::{Cache, assign, flat, replace_attributes};
+use super::compile::Compiler;
 use super::evaluate::Getter;
 use super::fault::{EvalFault, ParseFault};
-use super::merge::{Strategy, merge, pairs};
-use super::path::{
-    BODY, Context, Field, KIND, Path, STATUS, STATUS_CODE, STATUS_MESSAGE, Setting, View,
-};
-use super::syntax::{Call, Expr, Key, Node};
-use super::text::glob;
+use super::merge::{Strategy, merge, merge_pairs, pairs};
+use super::path::{Field, Path, Setting, View};
+use super::syntax::{Call, Key};
 use super::value::Value;
 use crate::config::diagnostic::did_you_mean;
 
@@ -30,6 +29,9 @@ pub(super) enum Editor {
     DeleteMatchingKeys(Regex),
     KeepKeys(Vec<String>),
     KeepMatchingKeys(Regex),
+    Flatten(String, usize),
+    /// One of these, or `merge_maps`, on a map that is not all attributes.
+    InMap(Path, Box<Self>),
     TruncateAll(usize),
     ReplacePattern(Path, Regex, String),
     ReplaceMatch(Path, Regex, String),
@@ -53,12 +55,12 @@ const EDITORS: &[&str] = &[
     "replace_all_matches",
     "limit",
     "merge_maps",
+    "flatten",
 ];
 
 /// Editors that otelcol has and this collector does not.
 const UNSUPPORTED: &[&str] = &[
     "append",
-    "flatten",
     "convert_sum_to_gauge",
     "convert_gauge_to_sum",
     "extract_count_metric",
@@ -80,22 +82,12 @@ impl Editor {
         };
         let editor = match call.name.as_str() {
             "set" => set(compiler, &mut arguments)?,
-            "delete_key" => {
-                arguments.attributes()?;
-                Self::DeleteKey(arguments.text("a key")?)
-            }
-            "delete_matching_keys" => {
-                arguments.attributes()?;
-                Self::DeleteMatchingKeys(arguments.pattern()?)
-            }
-            "keep_keys" => {
-                arguments.attributes()?;
-                Self::KeepKeys(arguments.texts()?)
-            }
-            "keep_matching_keys" => {
-                arguments.attributes()?;
-                Self::KeepMatchingKeys(arguments.pattern()?)
-            }
+            "delete_key"
+            | "delete_matching_keys"
+            | "keep_keys"
+            | "keep_matching_keys"
+            | "merge_maps"
+            | "flatten" => of_map(compiler, &mut arguments)?,
             "truncate_all" => {
                 arguments.attributes()?;
                 Self::TruncateAll(arguments.count()?)
@@ -123,11 +115,6 @@ impl Editor {
                 }
                 Self::Limit(most, keys)
             }
-            "merge_maps" => {
-                arguments.attributes()?;
-                let source = compiler.getter(arguments.next()?)?;
-                Self::MergeMaps(source, arguments.strategy()?)
-            }
             _ => return Err(unknown(&call.name, call.column)),
         };
         arguments.end()?;
@@ -139,11 +126,18 @@ impl Editor {
         &'a self,
         record: &mut Record<'a>,
         setting: Setting<'_>,
+        cache: &mut Cache,
     ) -> Result<(), EvalFault> {
         match self {
             Self::Set(path, getter) => {
-                let value = getter.read(&View::of(setting, record))?.into_owned();
-                assign(record, path, &value)?;
+                let view = View::of(setting.with(&cache.0), record);
+                let value = getter.read(&view)?.into_owned();
+                assign(record, cache, path, &value)?;
+            }
+            Self::InMap(path, editor) => editor.in_map(record, setting, cache, path)?,
+            Self::Flatten(prefix, depth) => {
+                let flat = flat(pairs(&Value::Attributes(record))?, prefix, *depth);
+                replace_attributes(record, flat);
             }
             Self::SetConstant(key, value) => {
                 let place = record.find(key.as_bytes());
@@ -161,13 +155,13 @@ impl Editor {
                 (text.len() > *most).then(|| Cow::Borrowed(&text[..boundary(text, *most)]))
             }),
             Self::ReplacePattern(path, pattern, replacement) => {
-                replace(record, path, setting, |text| {
+                replace(record, path, setting, cache, |text| {
                     let is_there = pattern.is_match(text);
                     is_there.then(|| pattern.replace_all(text, replacement.as_bytes()))
                 })?;
             }
             Self::ReplaceMatch(path, pattern, replacement) => {
-                replace(record, path, setting, |text| {
+                replace(record, path, setting, cache, |text| {
                     let is_match = pattern.is_match(text);
                     is_match.then(|| Cow::Owned(replacement.clone().into_bytes()))
                 })?;
@@ -181,22 +175,11 @@ impl Editor {
                     .is_match(text)
                     .then(|| pattern.replace_all(text, replacement.as_bytes()))
             }),
-            Self::ReplaceAllKeys(pattern, replacement) => {
-                for place in 0..record.places() {
-                    let Some((place, key)) = record.nth(place) else {
-                        continue;
-                    };
-                    if pattern.is_match(key) {
-                        let key = pattern
-                            .replace_all(key, replacement.as_bytes())
-                            .into_owned();
-                        record.rename(place, &key);
-                    }
-                }
-            }
+            Self::ReplaceAllKeys(pattern, replacement) => rename_all(record, pattern, replacement),
             Self::Limit(most, keys) => limit(record, *most, keys),
             Self::MergeMaps(source, strategy) => {
-                let pairs = pairs(&source.read(&View::of(setting, record))?)?;
+                let view = View::of(setting.with(&cache.0), record);
+                let pairs = pairs(&source.read(&view)?)?;
                 merge(record, pairs, *strategy);
             }
         }
@@ -204,16 +187,38 @@ impl Editor {
     }
 }
 
+impl Editor {
+    /// Changes the map at a path.
+    fn in_map(
+        &self,
+        record: &mut Record<'_>,
+        setting: Setting<'_>,
+        cache: &mut Cache,
+        path: &Path,
+    ) -> Result<(), EvalFault> {
+        let view = View::of(setting.with(&cache.0), record);
+        let mut map = pairs(&path.read(&view))?;
+        match self {
+            Self::DeleteKey(key) => map.retain(|(found, _)| found != key.as_bytes()),
+            Self::DeleteMatchingKeys(pattern) => map.retain(|(key, _)| !pattern.is_match(key)),
+            Self::KeepMatchingKeys(pattern) => map.retain(|(key, _)| pattern.is_match(key)),
+            Self::KeepKeys(keys) => {
+                map.retain(|(key, _)| keys.iter().any(|kept| kept.as_bytes() == key));
+            }
+            Self::Flatten(prefix, depth) => map = flat(map, prefix, *depth),
+            Self::MergeMaps(source, strategy) => {
+                let source = pairs(&source.read(&view)?)?;
+                merge_pairs(&mut map, source, *strategy);
+            }
+            _ => {}
+        }
+        assign(record, cache, path, &Value::of_pairs(&map))
+    }
+}
+
 fn set(compiler: &mut Compiler, arguments: &mut Arguments) -> Result<Editor, ParseFault> {
     let path = arguments.settable()?;
     let getter = compiler.getter(arguments.next()?)?;
-    if let Getter::Path(source) = &getter
-        && source.field == Field::Attributes
-        && source.keys.is_empty()
-    {
-        let message = "setting something to all attributes is not supported yet";
-        return Err(ParseFault::new(arguments.column, message));
-    }
     if let (Field::Attributes, [Key::Name(key)]) = (path.field, path.keys.as_slice())
         && let Getter::Literal(value) = &getter
         && let Some(value) = value.any_value()
@@ -223,6 +228,40 @@ fn set(compiler: &mut Compiler, arguments: &mut Arguments) -> Result<Editor, Par
         return Ok(Editor::SetConstant(key.clone(), bytes));
     }
     Ok(Editor::Set(path, getter))
+}
+
+/// An editor of a map.
+fn of_map(compiler: &mut Compiler, arguments: &mut Arguments) -> Result<Editor, ParseFault> {
+    let path = arguments.map()?;
+    let editor = match arguments.name.as_str() {
+        "delete_key" => Editor::DeleteKey(arguments.text("a key")?),
+        "delete_matching_keys" => Editor::DeleteMatchingKeys(arguments.pattern()?),
+        "keep_keys" => Editor::KeepKeys(arguments.texts()?),
+        "keep_matching_keys" => Editor::KeepMatchingKeys(arguments.pattern()?),
+        "flatten" => {
+            let prefix = match arguments.is_empty() {
+                true => String::new(),
+                false => arguments.text("a prefix")?,
+            };
+            let column = arguments.column;
+            let depth = match arguments.is_empty() {
+                true => usize::MAX,
+                false => arguments.count()?,
+            };
+            if depth == 0 {
+                return Err(ParseFault::new(column, "a depth of flatten is 1 or more"));
+            }
+            Editor::Flatten(prefix, depth)
+        }
+        _ => {
+            let source = compiler.getter(arguments.next()?)?;
+            Editor::MergeMaps(source, arguments.strategy()?)
+        }
+    };
+    Ok(match path {
+        Some(path) => Editor::InMap(path, Box::new(editor)),
+        None => editor,
+    })
 }
 
 fn replace_all(arguments: &mut Arguments) -> Result<Editor, ParseFault> {
@@ -249,244 +288,6 @@ fn unknown(name: &str, column: usize) -> ParseFault {
     ParseFault::new(column, message).with_help(help)
 }
 
-/// The arguments of an editor, taken one by one.
-struct Arguments {
-    name: String,
-    column: usize,
-    context: Context,
-    rest: std::vec::IntoIter<Expr>,
-}
-
-impl Arguments {
-    fn next(&mut self) -> Result<Expr, ParseFault> {
-        match self.rest.next() {
-            Some(expr) => Ok(expr),
-            None => {
-                let message = format!("{} takes more arguments", self.name);
-                Err(ParseFault::new(self.column, message))
-            }
-        }
-    }
-
-    fn end(mut self) -> Result<(), ParseFault> {
-        match self.rest.next() {
-            None => Ok(()),
-            Some(extra) => {
-                let message = format!("{} takes fewer arguments", self.name);
-                Err(ParseFault::new(extra.column, message))
-            }
-        }
-    }
-
-    fn text(&mut self, what: &str) -> Result<String, ParseFault> {
-        literal_text(self.next()?, what)
-    }
-
-    fn pattern(&mut self) -> Result<Regex, ParseFault> {
-        let expr = self.next()?;
-        let column = expr.column;
-        regex(&literal_text(expr, "a pattern")?, column)
-    }
-
-    fn glob(&mut self) -> Result<Regex, ParseFault> {
-        let expr = self.next()?;
-        let column = expr.column;
-        regex(&glob(&literal_text(expr, "a pattern")?), column)
-    }
-
-    fn count(&mut self) -> Result<usize, ParseFault> {
-        let expr = self.next()?;
-        match expr.node {
-            Node::Int(number) if number >= 0 => Ok(usize::try_from(number).unwrap_or(usize::MAX)),
-            _ => {
-                let message = "expected a whole number of zero or more";
-                Err(ParseFault::new(expr.column, message))
-            }
-        }
-    }
-
-    fn strategy(&mut self) -> Result<Strategy, ParseFault> {
-        let expr = self.next()?;
-        let column = expr.column;
-        match literal_text(expr, "a strategy")?.as_str() {
-            "insert" => Ok(Strategy::Insert),
-            "update" => Ok(Strategy::Update),
-            "upsert" => Ok(Strategy::Upsert),
-            other => {
-                let message =
-                    format!("a strategy is \"insert\", \"update\" or \"upsert\", not {other:?}");
-                Err(ParseFault::new(column, message))
-            }
-        }
-    }
-
-    fn texts(&mut self) -> Result<Vec<String>, ParseFault> {
-        let expr = self.next()?;
-        match expr.node {
-            Node::List(items) => items
-                .into_iter()
-                .map(|item| literal_text(item, "a key"))
-                .collect(),
-            _ => Err(ParseFault::new(
-                expr.column,
-                "expected a list such as [\"a\", \"b\"]",
-            )),
-        }
-    }
-
-    fn path(&mut self) -> Result<(Path, usize), ParseFault> {
-        let expr = self.next()?;
-        let Node::Path(segments) = &expr.node else {
-            return Err(ParseFault::new(
-                expr.column,
-                "expected a path such as attributes",
-            ));
-        };
-        let path = Path::resolve(self.context, segments, expr.column)?;
-        if path.context != self.context {
-            let (own, other) = (self.context.name(), path.context.name());
-            let message = format!("a statement about a {own} cannot change the {other} above it");
-            let help = Some(format!("write this statement with context: {other}"));
-            return Err(ParseFault::new(expr.column, message).with_help(help));
-        }
-        Ok((path, expr.column))
-    }
-
-    fn attributes(&mut self) -> Result<(), ParseFault> {
-        let (path, column) = self.path()?;
-        match is_own_attributes(&path, self.context) {
-            true => Ok(()),
-            false => {
-                let message = format!("{} works on attributes only, yet", self.name);
-                Err(ParseFault::new(column, message))
-            }
-        }
-    }
-
-    fn settable(&mut self) -> Result<Path, ParseFault> {
-        let (path, column) = self.path()?;
-        let fine = match path.field {
-            Field::Attributes => path.keys.len() == 1,
-            Field::Body => path.keys.is_empty(),
-            Field::Messages(_)
-            | Field::KindName
-            | Field::MetricType
-            | Field::Temporality
-            | Field::Monotonic
-            | Field::Flags
-            | Field::Count
-            | Field::Sum => false,
-            _ => true,
-        };
-        match fine {
-            true => Ok(path),
-            false => Err(ParseFault::new(column, "this path cannot be changed yet")),
-        }
-    }
-}
-
-/// Sets a field; a value of a type that the field cannot have changes nothing, as in otelcol.
-fn assign(record: &mut Record<'_>, path: &Path, value: &Value<'_>) -> Result<(), EvalFault> {
-    match (path.field, value) {
-        (_, Value::Nil) => {}
-        (Field::Attributes, value) => {
-            if let (Some(Key::Name(key)), Some(value)) = (path.keys.first(), value.any_value()) {
-                record.upsert(key.as_bytes(), |out| value.write(out));
-            }
-        }
-        (Field::Text(number), Value::Text(text)) => {
-            record.set_field(number, |out| wire::write_bytes(out, number, text));
-        }
-        (Field::Number(number), Value::Int(value)) => varint(record, number, *value),
-        (Field::Kind, Value::Int(value)) => varint(record, KIND, *value),
-        (Field::Nanoseconds(number), Value::Int(value)) => fixed64(record, number, *value as u64),
-        (Field::Time(number), Value::Time(value)) => fixed64(record, number, *value as u64),
-        (Field::Id(number), Value::Bytes(id)) => set_id(record, number, id)?,
-        (Field::IdText(number), Value::Text(text)) => {
-            let id = from_hexadecimal(text).ok_or(EvalFault::new("an id must be hexadecimal"))?;
-            set_id(record, number, &id)?;
-        }
-        (Field::StatusCode, Value::Int(code)) => status(record, STATUS_CODE, |out| {
-            wire::write_varint_field(out, STATUS_CODE, *code as u64);
-        }),
-        (Field::StatusMessage, Value::Text(text)) => status(record, STATUS_MESSAGE, |out| {
-            wire::write_bytes(out, STATUS_MESSAGE, text);
-        }),
-        (Field::Body, value) | (Field::BodyText, value @ Value::Text(_)) => {
-            if let Some(value) = value.any_value() {
-                let mut body = Vec::new();
-                value.write(&mut body);
-                record.set_field(BODY, |out| wire::write_bytes(out, BODY, &body));
-            }
-        }
-        (Field::IntValue, Value::Int(number)) => number_value(record, "asInt", *number as u64),
-        (Field::DoubleValue, Value::Double(number)) => {
-            number_value(record, "asDouble", number.to_bits());
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-fn varint(record: &mut Record<'_>, number: u32, value: i64) {
-    record.set_field(number, |out| {
-        wire::write_varint_field(out, number, value as u64)
-    });
-}
-
-fn fixed64(record: &mut Record<'_>, number: u32, bits: u64) {
-    record.set_field(number, |out| {
-        wire::write_tag(out, number, 1);
-        out.extend_from_slice(&bits.to_le_bytes());
-    });
-}
-
-fn set_id(record: &mut Record<'_>, number: u32, id: &[u8]) -> Result<(), EvalFault> {
-    let length = record
-        .message()
-        .and_then(|message| message.field(number))
-        .map_or(0, |field| match field.kind {
-            collector_otlp::schema::Kind::Id(length) => length,
-            _ => 0,
-        });
-    if !id.is_empty() && id.len() != length {
-        return Err(EvalFault::new(format!("an id must have {length} bytes")));
-    }
-    record.set_field(number, |out| wire::write_bytes(out, number, id));
-    Ok(())
-}
-
-fn from_hexadecimal(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    let (pairs, rest) = text.as_chunks::<2>();
-    let bytes = pairs
-        .iter()
-        .map(|[high, low]| Some((digit(high)? << 4 | digit(low)?) as u8));
-    rest.is_empty().then(|| bytes.collect()).flatten()
-}
-
-/// Sets one field of a span's status; the others stay.
-fn status(record: &mut Record<'_>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
-    let mut body = Vec::new();
-    for field in wire::Fields::of(&record.merged(STATUS)).flatten() {
-        if field.number != number {
-            body.extend_from_slice(field.raw);
-        }
-    }
-    write(&mut body);
-    record.set_field(STATUS, |out| wire::write_bytes(out, STATUS, &body));
-}
-
-/// Sets the value of a data point that is one number; other kinds have none.
-fn number_value(record: &mut Record<'_>, name: &str, bits: u64) {
-    let number = |name| Some(record.message()?.field_named(name)?.number);
-    if let (Some(int), Some(double)) = (number("asInt"), number("asDouble")) {
-        record.remove_field(int);
-        record.remove_field(double);
-        fixed64(record, if name == "asInt" { int } else { double }, bits);
-    }
-}
-
 fn retain(record: &mut Record<'_>, keep: impl Fn(&[u8]) -> bool) {
     for place in 0..record.places() {
         if let Some((place, key)) = record.nth(place)
@@ -502,16 +303,30 @@ fn replace(
     record: &mut Record<'_>,
     path: &Path,
     setting: Setting<'_>,
+    cache: &mut Cache,
     change: impl Fn(&[u8]) -> Option<Cow<'_, [u8]>>,
 ) -> Result<(), EvalFault> {
-    let value = path.read(&View::of(setting, record));
+    let value = path.read(&View::of(setting.with(&cache.0), record));
     let changed = match &value {
         Value::Text(text) => change(text).map(|text| text.into_owned()),
         _ => None,
     };
     match changed {
-        Some(text) => assign(record, path, &Value::Text(Cow::Owned(text))),
+        Some(text) => assign(record, cache, path, &Value::Text(Cow::Owned(text))),
         None => Ok(()),
+    }
+}
+
+fn rename_all(record: &mut Record<'_>, pattern: &Regex, replacement: &str) {
+    for place in 0..record.places() {
+        let Some((place, key)) = record.nth(place) else {
+            continue;
+        };
+        if pattern.is_match(key) {
+            let key = pattern.replace_all(key, replacement.as_bytes());
+            let key = key.into_owned();
+            record.rename(place, &key);
+        }
     }
 }
 

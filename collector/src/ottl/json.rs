@@ -13,7 +13,7 @@ use super::value::Value;
 
 /// How deep maps and lists may be inside of each other. Each is three messages deep, and most
 /// readers of protobuf follow a hundred.
-const DEPTH: usize = 24;
+pub(super) const DEPTH: usize = 24;
 
 /// The value of a JSON object or array.
 pub(super) fn parse(text: &[u8]) -> Result<Value<'static>, EvalFault> {

@@ -72,6 +72,27 @@ pub(super) fn merge(record: &mut Record<'_>, pairs: Pairs, strategy: Strategy) {
     }
 }
 
+/// The same among the pairs of a map.
+pub(super) fn merge_pairs(map: &mut Pairs, pairs: Pairs, strategy: Strategy) {
+    let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
+    for (place, (key, _)) in map.iter().enumerate() {
+        places.entry(key.clone()).or_insert(place);
+    }
+    for (key, value) in pairs {
+        let place = places.get(&key).copied();
+        if !strategy.wants(place.is_some()) {
+            continue;
+        }
+        match place {
+            Some(place) => map[place].1 = value,
+            None => {
+                places.insert(key.clone(), map.len());
+                map.push((key, value));
+            }
+        }
+    }
+}
+
 /// The same with an index of the keys, of which the first counts where one stands twice.
 fn merge_many(record: &mut Record<'_>, pairs: Pairs, strategy: Strategy) {
     let mut places: HashMap<Vec<u8>, Place> = HashMap::new();

@@ -7,12 +7,14 @@
 //! - [`lexer`], [`syntax`]: text to grammar
 //! - [`path`], [`function`], [`json`], [`text`], [`value`]: what there is to compute with
 //! - [`compile`], [`evaluate`]: checked once, computed for every item
-//! - [`editor`], [`merge`]: functions that change an item
+//! - [`arguments`], [`editor`], [`assign`], [`merge`]: functions that change an item
 //!
 //! Patterns must be constant. `a =~ "pattern"` is taken for `IsMatch(a, "pattern")`, with a
-//! warning. A statement changes only what its context is about. Not there yet: named arguments,
-//! maps in braces, `cache`, and setting keys inside of values.
+//! warning. A statement changes only what its context is about. Not there yet: named arguments
+//! and maps in braces.
 
+mod arguments;
+mod assign;
 mod compile;
 mod editor;
 mod evaluate;
@@ -31,6 +33,7 @@ mod value;
 use collector_otlp::Record;
 
 use crate::config::diagnostic::{Diagnostics, Position};
+use assign::Cache;
 use compile::Compiler;
 use editor::Editor;
 use evaluate::Test;
@@ -139,13 +142,14 @@ impl Statements {
         setting: Setting<'_>,
         mode: ErrorMode,
     ) -> Result<(), EvalFault> {
+        let mut cache = Cache::default();
         for statement in &self.statements {
             let wanted = match &statement.condition {
-                Some(condition) => condition.holds(&View::of(setting, record)),
+                Some(condition) => condition.holds(&View::of(setting.with(&cache.0), record)),
                 None => Ok(true),
             };
             let done = match wanted {
-                Ok(true) => statement.editor.apply(record, setting),
+                Ok(true) => statement.editor.apply(record, setting, &mut cache),
                 Ok(false) => Ok(()),
                 Err(fault) => Err(fault),
             };

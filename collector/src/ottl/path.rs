@@ -72,6 +72,8 @@ pub struct Setting<'s> {
     scope: Option<&'s Record<'s>>,
     metric: Option<&'s Record<'s>>,
     span: Option<&'s Record<'s>>,
+    /// What statements keep between them, as a `KeyValueList`.
+    cache: &'s [u8],
 }
 
 impl<'s> Setting<'s> {
@@ -90,7 +92,16 @@ impl<'s> Setting<'s> {
             scope: Some(above.scope),
             metric: above.metric,
             span: above.span,
+            cache: &[],
         }
+    }
+
+    /// The same with what statements keep between them.
+    pub(super) fn with<'t>(self, cache: &'t [u8]) -> Setting<'t>
+    where
+        's: 't,
+    {
+        Setting { cache, ..self }
     }
 }
 
@@ -127,6 +138,8 @@ pub(super) struct Path {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     Attributes,
+    /// What statements keep between them.
+    Cache,
     Text(u32),
     Id(u32),
     IdText(u32),
@@ -151,16 +164,19 @@ pub(super) enum Field {
 }
 
 const RESOURCE: &[(&str, Field)] = &[
+    ("cache", Field::Cache),
     ("attributes", Field::Attributes),
     ("dropped_attributes_count", Field::Number(2)),
 ];
 const SCOPE: &[(&str, Field)] = &[
+    ("cache", Field::Cache),
     ("name", Field::Text(1)),
     ("version", Field::Text(2)),
     ("attributes", Field::Attributes),
     ("dropped_attributes_count", Field::Number(4)),
 ];
 const SPAN: &[(&str, Field)] = &[
+    ("cache", Field::Cache),
     ("trace_id", Field::Id(1)),
     ("trace_id.string", Field::IdText(1)),
     ("span_id", Field::Id(2)),
@@ -185,6 +201,7 @@ const SPAN: &[(&str, Field)] = &[
     ("status.message", Field::StatusMessage),
 ];
 const SPAN_EVENT: &[(&str, Field)] = &[
+    ("cache", Field::Cache),
     ("time_unix_nano", Field::Nanoseconds(1)),
     ("time", Field::Time(1)),
     ("name", Field::Text(2)),
@@ -192,6 +209,7 @@ const SPAN_EVENT: &[(&str, Field)] = &[
     ("dropped_attributes_count", Field::Number(4)),
 ];
 const LOG: &[(&str, Field)] = &[
+    ("cache", Field::Cache),
     ("time_unix_nano", Field::Nanoseconds(1)),
     ("time", Field::Time(1)),
     ("observed_time_unix_nano", Field::Nanoseconds(11)),
@@ -210,6 +228,7 @@ const LOG: &[(&str, Field)] = &[
     ("event_name", Field::Text(12)),
 ];
 const METRIC: &[(&str, Field)] = &[
+    ("cache", Field::Cache),
     ("name", Field::Text(1)),
     ("description", Field::Text(2)),
     ("unit", Field::Text(3)),
@@ -218,6 +237,7 @@ const METRIC: &[(&str, Field)] = &[
     ("is_monotonic", Field::Monotonic),
 ];
 const DATA_POINT: &[(&str, Field)] = &[
+    ("cache", Field::Cache),
     ("attributes", Field::Attributes),
     ("start_time_unix_nano", Field::Nanoseconds(2)),
     ("time_unix_nano", Field::Nanoseconds(3)),
@@ -277,15 +297,20 @@ impl Path {
         let [before @ .., last] = names else {
             return Err(ParseFault::new(column, "this path has no name"));
         };
-        let keyed = matches!(field, Field::Attributes | Field::Body);
+        let keyed = matches!(field, Field::Attributes | Field::Body | Field::Cache);
         if before.iter().any(|segment| !segment.keys.is_empty())
             || !(keyed || last.keys.is_empty())
-            || (*field == Field::Attributes && matches!(last.keys.first(), Some(Key::Index(_))))
+            || (matches!(field, Field::Attributes | Field::Cache)
+                && matches!(last.keys.first(), Some(Key::Index(_))))
         {
             return Err(ParseFault::new(
                 column,
                 format!("{joined:?} has no such keys"),
             ));
+        }
+        if *field == Field::Cache && target != context {
+            let message = format!("a {} has a cache of its own", context.name());
+            return Err(ParseFault::new(column, message));
         }
         Ok(Self {
             context: target,
@@ -335,6 +360,7 @@ impl Path {
                 let value = record.attribute(name.as_bytes());
                 value.map_or(Value::Nil, Value::of).at(rest)
             }
+            (Field::Cache, keys) => Value::Map(Cow::Borrowed(view.setting.cache)).at(keys),
             (field, keys) => field.read(record).at(keys),
         }
     }
@@ -372,6 +398,7 @@ impl Field {
     fn read<'v>(self, record: &'v Record<'v>) -> Value<'v> {
         match self {
             Self::Attributes => Value::Attributes(record),
+            Self::Cache => Value::Nil,
             Self::Text(number) => Value::Text(Cow::Borrowed(record.bytes(number))),
             Self::Id(number) => Value::Bytes(Cow::Borrowed(record.bytes(number))),
             Self::IdText(number) => Value::Text(Cow::Owned(hexadecimal(record.bytes(number)))),

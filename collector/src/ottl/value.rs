@@ -6,8 +6,9 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use collector_otlp::{AnyValue, Record};
+use collector_otlp::{AnyValue, Record, wire};
 
+use super::merge::{Pairs, pairs};
 use super::syntax::{Comparison, Key};
 use crate::matching::same;
 
@@ -55,11 +56,24 @@ impl<'v> Value<'v> {
         }
     }
 
+    /// A map of these pairs, whose values are the bytes of an `AnyValue`.
+    pub(super) fn of_pairs(pairs: &Pairs) -> Value<'static> {
+        let mut map = Vec::new();
+        for (key, value) in pairs {
+            let mut pair = Vec::new();
+            wire::write_bytes(&mut pair, 1, key);
+            wire::write_bytes(&mut pair, 2, value);
+            wire::write_bytes(&mut map, 1, &pair);
+        }
+        Value::Map(Cow::Owned(map))
+    }
+
     /// The same value, borrowed from nothing.
     pub(super) fn into_owned(self) -> Value<'static> {
         let own = |bytes: Cow<'v, [u8]>| Cow::Owned(bytes.into_owned());
         match self {
-            Self::Nil | Self::Attributes(_) | Self::Messages(_) => Value::Nil,
+            Self::Nil | Self::Messages(_) => Value::Nil,
+            Self::Attributes(_) => pairs(&self).map_or(Value::Nil, |pairs| Value::of_pairs(&pairs)),
             Self::Bool(flag) => Value::Bool(flag),
             Self::Int(number) => Value::Int(number),
             Self::Double(number) => Value::Double(number),

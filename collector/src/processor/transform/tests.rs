@@ -241,8 +241,8 @@ fn what_is_wrong_is_said() {
             "at column 5 of this OTTL: a statement about a span cannot change the resource above it",
         ),
         (
-            "set(attributes[\"a\"][\"b\"], 1)",
-            "at column 5 of this OTTL: this path cannot be changed yet",
+            "set(resource.cache[\"a\"], 1)",
+            "at column 5 of this OTTL: a span has a cache of its own",
         ),
         (
             "set(name)",
@@ -290,6 +290,139 @@ fn what_is_wrong_is_said() {
         ),
     ] {
         assert_eq!(read(text).1, [message], "{text}");
+    }
+}
+
+/// What statements make of a log record with a body and attributes in JSON.
+fn log(statements: &[&str], body: &str, attributes: &str) -> Result<String, Failure> {
+    let json = format!(
+        r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{body},"attributes":[{attributes}]}}]}}]}}]}}"#
+    );
+    let statements: Vec<String> = statements.iter().map(|text| format!("'{text}'")).collect();
+    let text = format!(
+        "log_statements: [{{context: log, statements: [{}]}}]",
+        statements.join(", ")
+    );
+    transformed(&text, Signal::Logs, &json)
+}
+
+#[test]
+fn what_is_parsed_is_kept_for_the_statements_that_follow() {
+    let text = r#"{"stringValue":"{\"a\":{\"b\":[1,{\"c\":\"x\"}]},\"level\":\"warn\"}"}"#;
+    let statements = [
+        r#"set(cache["unused"], 1)"#,
+        r#"merge_maps(cache, ParseJSON(body), "upsert")"#,
+        r#"delete_key(cache, "unused")"#,
+        r#"set(severity_text, cache["level"]) where cache["level"] != nil"#,
+        r#"delete_matching_keys(cache, "^level$")"#,
+        r#"flatten(cache, "log")"#,
+        r#"set(attributes["count"], Len(cache))"#,
+        r#"merge_maps(attributes, cache, "insert")"#,
+        r#"set(body, "done")"#,
+    ];
+    let out = log(&statements, text, "").unwrap();
+    for expected in [
+        r#""body":{"stringValue":"done"}"#,
+        r#""severityText":"warn""#,
+        r#""attributes":[{"key":"count","value":{"intValue":"2"}},{"key":"log.a.b.0","value":{"doubleValue":1.0}},{"key":"log.a.b.1.c","value":{"stringValue":"x"}}]"#,
+    ] {
+        assert!(out.contains(expected), "{out}");
+    }
+}
+
+#[test]
+fn what_stands_in_maps_and_lists_is_changed_there() {
+    let map = r#"{"kvlistValue":{"values":[{"key":"a","value":{"arrayValue":{"values":[{"intValue":"1"},{"intValue":"2"}]}}},{"key":"b","value":{"stringValue":"x"}}]}}"#;
+    let nested = r#"{"key":"k","value":{"stringValue":"v"}}"#;
+    for (statement, expected) in [
+        (
+            r#"set(body["a"][1], "two")"#,
+            r#"[{"intValue":"1"},{"stringValue":"two"}]"#,
+        ),
+        (
+            r#"set(body["new"]["inner"], true)"#,
+            r#"{"key":"new","value":{"kvlistValue":{"values":[{"key":"inner","value":{"boolValue":true}}]}}}"#,
+        ),
+        (
+            r#"delete_key(body, "a")"#,
+            r#""body":{"kvlistValue":{"values":[{"key":"b","value":{"stringValue":"x"}}]}}"#,
+        ),
+        (
+            r#"keep_keys(body, ["a"])"#,
+            r#"{"intValue":"2"}]}}}]}},"attributes""#,
+        ),
+        (
+            r#"merge_maps(body, attributes, "insert")"#,
+            r#"{"key":"b","value":{"stringValue":"x"}},{"key":"k","value":{"stringValue":"v"}}]"#,
+        ),
+        (
+            r#"set(attributes["copy"]["of"], body["b"])"#,
+            r#"{"key":"copy","value":{"kvlistValue":{"values":[{"key":"of","value":{"stringValue":"x"}}]}}}"#,
+        ),
+        (
+            r#"set(attributes, body)"#,
+            r#""attributes":[{"key":"a","value":{"arrayValue":{"values":[{"intValue":"1"},{"intValue":"2"}]}}},{"key":"b","value":{"stringValue":"x"}}]"#,
+        ),
+        (
+            r#"set(attributes["all"], attributes)"#,
+            r#"{"key":"all","value":{"kvlistValue":{"values":[{"key":"k","value":{"stringValue":"v"}}]}}}"#,
+        ),
+        (
+            r#"set(body["b"], attributes)"#,
+            r#"{"key":"b","value":{"kvlistValue":{"values":[{"key":"k""#,
+        ),
+    ] {
+        let out = log(&[statement], map, nested).unwrap();
+        assert!(out.contains(expected), "{statement}: {out}");
+    }
+    for (statement, why) in [
+        (
+            r#"set(body["b"]["c"], 1)"#,
+            "there are no such keys in a string",
+        ),
+        (r#"set(body["a"][2], 1)"#, "the list has no place 2"),
+        (
+            r#"set(cache, 1)"#,
+            "the cache is a map and cannot be an integer",
+        ),
+        (
+            r#"delete_key(attributes["none"], "a")"#,
+            "expected a map but got nil",
+        ),
+    ] {
+        let failure = log(&[statement], map, nested).unwrap_err().to_string();
+        assert!(failure.ends_with(why), "{failure}");
+    }
+}
+
+#[test]
+fn nothing_becomes_too_deep_for_those_who_read_it() {
+    let deeper = r#"set(cache["a"], cache)"#;
+    let all = [&[deeper; 20][..], &[r#"set(body, cache)"#]].concat();
+    assert!(log(&all, r#"{"stringValue":""}"#, "").is_ok());
+    let failure = log(&[deeper; 40], r#"{"stringValue":""}"#, "").unwrap_err();
+    assert!(
+        failure
+            .to_string()
+            .ends_with("nested deeper than 24 levels")
+    );
+}
+
+#[test]
+fn flat_attributes_have_nothing_inside() {
+    let nested = r#"{"key":"k","value":{"kvlistValue":{"values":[{"key":"a","value":{"intValue":"1"}},{"key":"b","value":{"arrayValue":{"values":[{"intValue":"2"}]}}}]}}},{"key":"k.a","value":{"intValue":"3"}}"#;
+    for (statement, expected) in [
+        (
+            "flatten(attributes)",
+            r#"[{"key":"k.a","value":{"intValue":"3"}},{"key":"k.b.0","value":{"intValue":"2"}}]"#,
+        ),
+        (
+            r#"flatten(attributes, "p", 1)"#,
+            r#"[{"key":"p.k.a","value":{"intValue":"3"}},{"key":"p.k.b","value":{"arrayValue":"#,
+        ),
+    ] {
+        let out = log(&[statement], r#"{"stringValue":""}"#, nested).unwrap();
+        assert!(out.contains(expected), "{statement}: {out}");
     }
 }
 

@@ -135,6 +135,36 @@ pub(crate) const CONFIGURATIONS: &[Configuration] = &[
             "",
         )
     },
+    same(
+        "transform with a cache",
+        "
+  transform:
+    error_mode: silent
+    trace_statements:
+      - 'set(span.cache[\"url\"], span.attributes[\"http.url\"])'
+      - 'merge_maps(span.cache, ExtractPatterns(span.cache[\"url\"], \"://(?P<host>[^/]*)\"), \"upsert\")'
+      - 'set(span.attributes[\"host\"], span.cache[\"host\"]) where span.cache[\"host\"] != nil'
+      - 'set(span.attributes[\"nested\"][\"a\"][\"b\"], span.name)'
+      - 'set(span.attributes[\"nested\"][\"list\"], [1, \"two\"])'
+      - 'set(span.attributes[\"nested\"][\"list\"][0], 3.5)'
+      - 'set(span.attributes[\"user.email\"][\"no\"], 1)'
+    metric_statements:
+      - 'set(datapoint.cache[\"all\"], datapoint.attributes)'
+      - 'delete_key(datapoint.cache[\"all\"], \"http.url\")'
+      - 'set(datapoint.attributes, datapoint.cache[\"all\"])'
+    log_statements:
+      - 'set(log.cache[\"all\"], ParseJSON(\"{\\\"a\\\":{\\\"b\\\":[1,{\\\"c\\\":null}]},\\\"d\\\":\\\"e\\\",\\\"a.b\\\":{}}\"))'
+      - 'merge_maps(log.cache, log.cache[\"all\"], \"upsert\")'
+      - 'keep_matching_keys(log.cache, \"^[ad]\")'
+      - 'delete_key(log.cache, \"all\")'
+      - 'merge_maps(log.attributes, log.cache, \"insert\")'
+      - 'flatten(log.attributes)'
+      - 'set(log.body[\"set\"], log.cache[\"a\"]) where IsMap(log.body)'
+      - 'delete_key(log.body, \"k\") where IsMap(log.body)'
+      - 'flatten(log.body, \"body\", 1) where IsMap(log.body)'
+",
+        "[transform]",
+    ),
     Configuration {
         metrics: "[]",
         logs: "[]",
