@@ -14,6 +14,12 @@ use super::path::{BODY, Field, KIND, Path, STATUS, STATUS_CODE, STATUS_MESSAGE};
 use super::syntax::Key;
 use super::value::Value;
 
+/// How many times as large `flatten` may make a map: a long key is written for all that is below.
+const GROWTH: usize = 16;
+
+/// How many bytes it may take beside that.
+const ROOM_BYTES: usize = 64 << 10;
+
 /// What the statements of a group keep between them for one record: a `KeyValueList`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cache(pub(super) Vec<u8>);
@@ -235,17 +241,24 @@ fn is_deep(value: AnyValue<'_>, levels: usize) -> bool {
 }
 
 /// `flatten`: what is in maps and lists under the keys that lead there, joined by dots.
-pub(super) fn flat(pairs: Pairs, prefix: &str, depth: usize) -> Pairs {
-    let mut flat = Flat::default();
+pub(super) fn flat(pairs: Pairs, prefix: &str, depth: usize) -> Result<Pairs, EvalFault> {
+    let length: usize = pairs
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    let mut flat = Flat {
+        room: length.saturating_mul(GROWTH).saturating_add(ROOM_BYTES),
+        ..Flat::default()
+    };
     let prefix = match prefix.is_empty() {
         true => Vec::new(),
         false => format!("{prefix}.").into_bytes(),
     };
     for (key, value) in &pairs {
         let key = [&prefix, key.as_slice()].concat();
-        flat.add(key, AnyValue::of(value), depth);
+        flat.add(key, AnyValue::of(value), depth)?;
     }
-    flat.pairs
+    Ok(flat.pairs)
 }
 
 /// A map in the making, whose later values replace earlier ones.
@@ -253,25 +266,32 @@ pub(super) fn flat(pairs: Pairs, prefix: &str, depth: usize) -> Pairs {
 struct Flat {
     pairs: Pairs,
     places: HashMap<Vec<u8>, usize>,
+    /// How many bytes more it may take.
+    room: usize,
 }
 
 impl Flat {
-    fn add(&mut self, key: Vec<u8>, value: AnyValue<'_>, depth: usize) {
+    fn add(&mut self, key: Vec<u8>, value: AnyValue<'_>, depth: usize) -> Result<(), EvalFault> {
         let below = |name: &[u8]| [&key, &b"."[..], name].concat();
         match (value, depth.checked_sub(1)) {
             (AnyValue::Map(_), Some(depth)) => {
                 for (name, value) in value.pairs() {
-                    self.add(below(name), value, depth);
+                    self.add(below(name), value, depth)?;
                 }
             }
             (AnyValue::Array(_), Some(depth)) => {
                 for (index, element) in value.elements().enumerate() {
-                    self.add(below(index.to_string().as_bytes()), element, depth);
+                    self.add(below(index.to_string().as_bytes()), element, depth)?;
                 }
             }
             _ => {
                 let mut bytes = Vec::new();
                 value.write(&mut bytes);
+                let Some(room) = self.room.checked_sub(key.len() + bytes.len()) else {
+                    let message = format!("flattened, this would be {GROWTH} times as large");
+                    return Err(EvalFault::new(message));
+                };
+                self.room = room;
                 let place = *self.places.entry(key.clone()).or_insert(self.pairs.len());
                 match self.pairs.get_mut(place) {
                     Some(pair) => pair.1 = bytes,
@@ -279,5 +299,6 @@ impl Flat {
                 }
             }
         }
+        Ok(())
     }
 }

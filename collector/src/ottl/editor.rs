@@ -136,7 +136,7 @@ impl Editor {
             }
             Self::InMap(path, editor) => editor.in_map(record, setting, cache, path)?,
             Self::Flatten(prefix, depth) => {
-                let flat = flat(pairs(&Value::Attributes(record))?, prefix, *depth);
+                let flat = flat(pairs(&Value::Attributes(record))?, prefix, *depth)?;
                 replace_attributes(record, flat);
             }
             Self::SetConstant(key, value) => {
@@ -205,7 +205,7 @@ impl Editor {
             Self::KeepKeys(keys) => {
                 map.retain(|(key, _)| keys.iter().any(|kept| kept.as_bytes() == key));
             }
-            Self::Flatten(prefix, depth) => map = flat(map, prefix, *depth),
+            Self::Flatten(prefix, depth) => map = flat(map, prefix, *depth)?,
             Self::MergeMaps(source, strategy) => {
                 let source = pairs(&source.read(&view)?)?;
                 merge_pairs(&mut map, source, *strategy);
