@@ -271,7 +271,21 @@ struct Flat {
 }
 
 impl Flat {
+    /// Takes room; also for what is only on the way, as that costs time.
+    fn take(&mut self, bytes: usize) -> Result<(), EvalFault> {
+        match self.room.checked_sub(bytes) {
+            Some(room) => {
+                self.room = room;
+                Ok(())
+            }
+            None => Err(EvalFault::new(format!(
+                "flattened, this would be {GROWTH} times as large"
+            ))),
+        }
+    }
+
     fn add(&mut self, key: Vec<u8>, value: AnyValue<'_>, depth: usize) -> Result<(), EvalFault> {
+        self.take(key.len())?;
         let below = |name: &[u8]| [&key, &b"."[..], name].concat();
         match (value, depth.checked_sub(1)) {
             (AnyValue::Map(_), Some(depth)) => {
@@ -287,11 +301,7 @@ impl Flat {
             _ => {
                 let mut bytes = Vec::new();
                 value.write(&mut bytes);
-                let Some(room) = self.room.checked_sub(key.len() + bytes.len()) else {
-                    let message = format!("flattened, this would be {GROWTH} times as large");
-                    return Err(EvalFault::new(message));
-                };
-                self.room = room;
+                self.take(bytes.len())?;
                 let place = *self.places.entry(key.clone()).or_insert(self.pairs.len());
                 match self.pairs.get_mut(place) {
                     Some(pair) => pair.1 = bytes,

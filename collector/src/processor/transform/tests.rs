@@ -428,20 +428,22 @@ fn flat_attributes_have_nothing_inside() {
 
 #[test]
 fn a_long_key_is_not_written_for_everything_below_it() {
-    let leaves: Vec<String> = (0..5_000)
-        .map(|number| format!(r#"{{"key":"{number}","value":{{"boolValue":true}}}}"#))
-        .collect();
-    let nested = format!(
-        r#"{{"key":"{}","value":{{"kvlistValue":{{"values":[{}]}}}}}}"#,
-        "k".repeat(10_000),
-        leaves.join(",")
-    );
-    let failure = log(&["flatten(attributes)"], r#"{"stringValue":""}"#, &nested).unwrap_err();
-    let failure = failure.to_string();
-    assert!(
-        failure.ends_with("flattened, this would be 16 times as large"),
-        "{failure}"
-    );
+    for leaf in [r#"{"boolValue":true}"#, r#"{"kvlistValue":{}}"#] {
+        let leaves: Vec<String> = (0..5_000)
+            .map(|number| format!(r#"{{"key":"{number}","value":{leaf}}}"#))
+            .collect();
+        let nested = format!(
+            r#"{{"key":"{}","value":{{"kvlistValue":{{"values":[{}]}}}}}}"#,
+            "k".repeat(10_000),
+            leaves.join(",")
+        );
+        let failure = log(&["flatten(attributes)"], r#"{"stringValue":""}"#, &nested).unwrap_err();
+        let failure = failure.to_string();
+        assert!(
+            failure.ends_with("flattened, this would be 16 times as large"),
+            "{failure}"
+        );
+    }
 }
 
 #[test]
