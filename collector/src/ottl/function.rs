@@ -10,6 +10,7 @@ use regex::bytes::Regex;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
+use super::calendar::{Part, truncated};
 use super::fault::EvalFault;
 use super::path::hexadecimal;
 use super::syntax::Comparison;
@@ -62,6 +63,9 @@ pub(super) enum Function {
     Microseconds,
     /// The time since 1970 in units of so many nanoseconds.
     Unix(i128),
+    /// A part of a time.
+    Part(Part),
+    TruncateTime,
     /// A time from seconds since 1970.
     OfUnix,
 }
@@ -71,12 +75,14 @@ pub(super) const FUNCTIONS: &[(&str, Function, usize, usize)] = &[
     ("Bool", Function::Bool, 1, 1),
     ("Concat", Function::Concat, 2, 2),
     ("ContainsValue", Function::ContainsValue, 2, 2),
+    ("Day", Function::Part(Part::Day), 1, 1),
     ("Double", Function::Double, 1, 1),
     ("Duration", Function::Duration, 1, 1),
     ("FNV", Function::Fnv, 1, 1),
     ("HasPrefix", Function::HasPrefix, 2, 2),
     ("HasSuffix", Function::HasSuffix, 2, 2),
     ("Hex", Function::Hex, 1, 1),
+    ("Hour", Function::Part(Part::Hour), 1, 1),
     ("Hours", Function::Hours, 1, 1),
     ("Index", Function::Index, 2, 2),
     ("Int", Function::Int, 1, 1),
@@ -89,7 +95,10 @@ pub(super) const FUNCTIONS: &[(&str, Function, usize, usize)] = &[
     ("Len", Function::Len, 1, 1),
     ("Microseconds", Function::Microseconds, 1, 1),
     ("Milliseconds", Function::Milliseconds, 1, 1),
+    ("Minute", Function::Part(Part::Minute), 1, 1),
     ("Minutes", Function::Minutes, 1, 1),
+    ("Month", Function::Part(Part::Month), 1, 1),
+    ("Nanosecond", Function::Part(Part::Nanosecond), 1, 1),
     ("Nanoseconds", Function::Nanoseconds, 1, 1),
     ("ParseInt", Function::ParseInt, 2, 2),
     ("ParseJSON", Function::ParseJson, 1, 1),
@@ -97,6 +106,7 @@ pub(super) const FUNCTIONS: &[(&str, Function, usize, usize)] = &[
     ("SHA1", Function::Sha1, 1, 1),
     ("SHA256", Function::Sha256, 1, 1),
     ("SHA512", Function::Sha512, 1, 1),
+    ("Second", Function::Part(Part::Second), 1, 1),
     ("Seconds", Function::Seconds, 1, 1),
     ("SpanID", Function::Id(8), 1, 1),
     ("Split", Function::Split, 2, 2),
@@ -108,11 +118,14 @@ pub(super) const FUNCTIONS: &[(&str, Function, usize, usize)] = &[
     ("Trim", Function::Trim, 1, 2),
     ("TrimPrefix", Function::TrimPrefix, 2, 2),
     ("TrimSuffix", Function::TrimSuffix, 2, 2),
+    ("TruncateTime", Function::TruncateTime, 2, 2),
     ("Unix", Function::OfUnix, 1, 2),
     ("UnixMicro", Function::Unix(1_000), 1, 1),
     ("UnixMilli", Function::Unix(1_000_000), 1, 1),
     ("UnixNano", Function::Unix(1), 1, 1),
     ("UnixSeconds", Function::Unix(1_000_000_000), 1, 1),
+    ("Weekday", Function::Part(Part::Weekday), 1, 1),
+    ("Year", Function::Part(Part::Year), 1, 1),
 ];
 
 /// Converters that otelcol has and this collector does not.
@@ -121,7 +134,6 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "CommunityID",
     "ConvertAttributesToElementsXML",
     "ConvertTextToElementsXML",
-    "Day",
     "Decode",
     "ExtractGrokPatterns",
     "Format",
@@ -129,40 +141,32 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "GetXML",
     "HasAttributeKeyOnDatapoint",
     "HasAttributeOnDatapoint",
-    "Hour",
     "InsertXML",
     "IsInCIDR",
     "Keys",
     "Log",
     "MD5",
-    "Minute",
-    "Month",
     "Murmur3Hash",
     "Murmur3Hash128",
-    "Nanosecond",
     "ParseCSV",
     "ParseSeverity",
     "ParseSimplifiedXML",
     "ParseXML",
     "ProfileID",
     "RemoveXML",
-    "Second",
     "SliceToMap",
     "Sort",
     "Time",
     "ToCamelCase",
     "ToKeyValueString",
     "ToSnakeCase",
-    "TruncateTime",
     "URL",
     "UUID",
     "UUIDv7",
     "UserAgent",
     "Values",
-    "Weekday",
     "XXH128",
     "XXH3",
-    "Year",
     "IsLuhnValid",
 ];
 
@@ -235,6 +239,10 @@ impl Function {
             | Self::Seconds
             | Self::Minutes
             | Self::Hours => self.in_unit(&value)?,
+            Self::Part(part) => match value {
+                Value::Time(nanoseconds) => Value::Int(part.of(nanoseconds)?),
+                value => return Err(expected("a time", &value)),
+            },
             Self::Unix(unit) => match value {
                 Value::Time(nanoseconds) => Value::Int(nanoseconds.div_euclid(*unit) as i64),
                 value => return Err(expected("a time", &value)),
@@ -278,6 +286,12 @@ impl Function {
                 };
                 super::text::pairs(&string(first)?, &string(second)?, &between)?
             }
+            Self::TruncateTime => match (&first, &second) {
+                (Value::Time(time), Value::Duration(length)) => {
+                    Value::Time(truncated(*time, *length))
+                }
+                _ => return Err(EvalFault::new("TruncateTime takes a time and a duration")),
+            },
             Self::ParseInt => parse_int(&string(first)?, &second)?,
             Self::Index => index(&first, second)?,
             Self::Substring => substring(&string(first)?, &second, &next())?,

@@ -5,7 +5,7 @@
 //! configuration is read, at its column, with a suggestion.
 //!
 //! - [`lexer`], [`syntax`]: text to grammar
-//! - [`path`], [`function`], [`json`], [`text`], [`value`]: what there is to compute with
+//! - [`path`], [`function`], [`calendar`], [`json`], [`text`], [`value`]: what there is to compute with
 //! - [`compile`], [`evaluate`]: checked once, computed for every item
 //! - [`arguments`], [`editor`], [`assign`], [`merge`]: functions that change an item
 //!
@@ -15,6 +15,7 @@
 
 mod arguments;
 mod assign;
+mod calendar;
 mod compile;
 mod editor;
 mod evaluate;

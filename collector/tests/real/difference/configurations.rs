@@ -112,6 +112,8 @@ pub(crate) const CONFIGURATIONS: &[Configuration] = &[
       - 'set(span.attributes[\"digests\"], [SHA1(span.name), SHA256(span.name), SHA512(span.name), FNV(span.name)])'
       - 'set(span.attributes[\"micros\"], Microseconds(span.end_time - span.start_time)) where span.end_time != nil'
       - 'set(span.attributes[\"begin\"], UnixMilli(span.start_time))'
+      - 'set(span.attributes[\"calendar\"], [Year(span.start_time), Month(span.start_time), Day(span.start_time), Weekday(span.start_time), Hour(span.start_time), Minute(span.start_time), Second(span.start_time), Nanosecond(span.end_time)])'
+      - 'set(span.start_time, TruncateTime(span.start_time, Duration(\"168h\")))'
       - 'set(span.attributes[\"parts\"], Split(span.name, \" \")) where Len(span.name) > 4'
       - 'set(span.attributes[\"part\"], Substring(span.name, 1, 3)) where IsString(span.name)'
       - 'set(span.attributes[\"numbers\"], Concat([Int(span.attributes[\"number.text\"]), Double(\"1.5\"), String(true)], \"-\"))'
