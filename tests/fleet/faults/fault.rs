@@ -4,6 +4,7 @@
 //! Invariant: a fault stays until it is mended, so that the run has to live with it to its end.
 
 use std::process::Child;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::phase::Phase;
 use super::site::{FIRST, Site, wait_for};
@@ -51,12 +52,10 @@ impl Fault {
         }
     }
 
-    /// Why it cannot be fired in a phase on these hosts.
-    pub(super) const fn impossible(self, _: Phase) -> Option<&'static str> {
-        match self {
-            Self::ClockOff => Some("a container has the clock of its machine"),
-            _ => None,
-        }
+    /// It needs a whole machine: a container has the clock of the machine below, and what it wrote
+    /// stays in that machine's memory when its power is cut.
+    pub(super) const fn needs_a_machine(self) -> bool {
+        matches!(self, Self::PowerCut | Self::ClockOff)
     }
 
     /// The conversation with the host breaks off.
@@ -77,7 +76,7 @@ impl Fault {
             Self::SshdStopped => {
                 let _ = site.on(host, "systemctl stop ssh && { pkill -KILL -x sshd; true; }");
             }
-            Self::PowerCut => site.power("power-off", host),
+            Self::PowerCut => site.cut_power(host),
             Self::DiskFull => {
                 let fill = "cd /srv/system && fallocate -l \
                     $(df --output=avail -B1 . | tail -1) fill; cat /dev/zero > rest";
@@ -102,7 +101,10 @@ impl Fault {
                 let output = site.apply(&[]).expect_code(1);
                 let _ = output.says(&["another run works on this host: ", "process "]);
             }
-            Self::ClockOff => unreachable!("no cell fires it"),
+            Self::ClockOff => {
+                let _ = site.on(host, "date -s '+1 hour'");
+                assert!(clock_is_off(site, host), "the clock is right");
+            }
         }
     }
 
@@ -114,7 +116,7 @@ impl Fault {
             Self::SshdStopped => {
                 let _ = site.on(host, "systemctl start ssh");
             }
-            Self::PowerCut => site.power("start", host),
+            Self::PowerCut => site.restore_power(host),
             Self::DiskFull => {
                 let _ = site.on(host, "cd /srv/system && rm -f fill rest probe");
             }
@@ -131,10 +133,21 @@ impl Fault {
             Self::NeverHealthy => {
                 let _ = site.on(FIRST, "rm -f /run/faults/sick");
             }
-            Self::ControllerKilled | Self::SecondController | Self::ClockOff => {}
+            // It goes back an hour, below the times of what was written meanwhile.
+            Self::ClockOff => {
+                if clock_is_off(site, host) {
+                    let _ = site.on(host, "date -s '-1 hour'");
+                }
+            }
+            Self::ControllerKilled | Self::SecondController => {}
         }
-        wait_for("the host to let somebody in", || {
-            site.lab.try_ssh(host, "true").code == 0
-        });
+        wait_for("the host to let somebody in", || site.lets_in(host));
     }
+}
+
+/// Whether a host's clock is about an hour ahead.
+fn clock_is_off(site: &Site, host: &str) -> bool {
+    let shown: u64 = site.on(host, "date +%s").trim().parse().expect("seconds");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    shown.abs_diff(now.expect("a time after 1970").as_secs()) > 3000
 }

@@ -1,15 +1,16 @@
-//! The hosts of the matrix: a balancer and two gateways, in a lab of their own.
+//! The hosts of the matrix: a balancer and two gateways, in a lab of their own; some of them may be
+//! whole machines in its network.
 //!
 //! Goes in: the number of a version. Comes out: a project that asks for it, and what each host has
-//! of it. Invariant: hosts are looked at through their namespaces, so that neither a cut network nor
-//! a stopped sshd hides them, and never through what is tested.
+//! of it. Invariant: hosts are looked at through their namespaces or by the agent of a machine, so
+//! that neither a cut network nor a stopped sshd hides them, and never through what is tested.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fleet_tests::{Lab, Output, Project};
+use fleet_tests::{Lab, Machine, Output, Project};
 use serde_json::Value;
 
 pub(super) const BALANCER: &str = "lb-1";
@@ -24,6 +25,9 @@ const HOSTS: [(&str, &str); 3] = [
 
 const ENVIRONMENT: &str = "faults";
 const PAYLOAD_BYTES: usize = 4 << 20;
+const DATA_BYTES: u64 = 64 << 20;
+/// The serial of the data volume of a gateway that is a whole machine.
+const DATA_SERIAL: &str = "vol0123456789abcdef0";
 /// How long a host may take for anything that is waited for.
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -31,6 +35,8 @@ const DEADLINE: Duration = Duration::from_secs(120);
 pub(super) type Seen = BTreeMap<String, String>;
 
 pub(super) struct Site {
+    /// The hosts that are whole machines; they end before the lab whose network they use.
+    machines: BTreeMap<&'static str, Machine>,
     pub(super) lab: Lab,
     /// Where each host's file tree and first process are.
     state: Value,
@@ -40,18 +46,31 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// Brings the lab up, and its hosts to the first version.
-    pub(super) fn bring_up() -> Self {
-        let lab = Lab::new(project());
+    /// Brings the lab up, with these hosts as whole machines, and all to the first version.
+    pub(super) fn bring_up(whole: &BTreeSet<&'static str>) -> Self {
+        let lab = Lab::new(project(whole));
         let _ = lab.project().provision(&["lab", "down"]);
         let _ = lab.project().provision(&["lab", "up"]).success();
         let state = lab.state();
+        let mut machines = BTreeMap::new();
+        for host in whole {
+            let mut machine = Machine::new(&lab, host, Self::address(host));
+            if GATEWAYS.contains(host) {
+                let _ = machine.attach(DATA_SERIAL, DATA_BYTES);
+            }
+            machine.start();
+            machines.insert(*host, machine);
+        }
         let mut site = Self {
+            machines,
             lab,
             state,
             version: 0,
             payloads: BTreeMap::new(),
         };
+        for machine in site.machines.values() {
+            machine.await_boot("");
+        }
         for (host, _) in HOSTS {
             site.prepare(host);
         }
@@ -69,12 +88,18 @@ impl Site {
             BALANCER => "/var/lib/provision /var/lib/haproxy",
             _ => "/var/lib/provision /opt/faults",
         };
-        let setup = include_str!("setup.sh")
-            .replace("DEVICE", "/dev/sdg")
-            .replace("FOLDERS", folders);
+        // What is filled and made read-only elsewhere is a folder of the root disk here.
+        let setup = if self.machines.contains_key(host) {
+            format!("set -eu; mkdir -p {folders} /run/faults; chmod 0700 /var/lib/provision")
+        } else {
+            include_str!("setup.sh")
+                .replace("DEVICE", "/dev/sdg")
+                .replace("FOLDERS", folders)
+        };
         let hold = include_str!("hold.sh");
         let script = format!(
-            "{setup}\ncat >/usr/local/sbin/hold <<'HOLD'\n{hold}HOLD\nchmod 755 /usr/local/sbin/hold"
+            "{setup}\ncat >/usr/local/sbin/hold <<'HOLD'\n{hold}HOLD\n\
+             chmod 755 /usr/local/sbin/hold; sync"
         );
         let _ = self.on(host, &script);
     }
@@ -87,31 +112,27 @@ impl Site {
         std::fs::write(&through, include_str!("through.sh")).expect("a script");
         let mut inventory = format!(
             "provider = \"on-prem\"\n[ssh]\nuser = \"root\"\nidentity = \"{}\"\n\
-             connect_timeout = \"3s\"\nreconnect_within = \"5s\"\n\
+             connect_timeout = \"{}\"\nreconnect_within = \"5s\"\n\
              proxy_command = \"sh {} {} {} %h %p\"\n\
              [groups.gateways.volumes.data]\nsize = \"64MiB\"\nmount = \"/mnt/data\"\n",
             text("identity"),
+            self.patience("3s", "20s"),
             through.display(),
             project.path("").display(),
             text("namespace"),
         );
         for (name, address) in HOSTS {
-            let host = self.listed(name);
-            let key = host["host_key"].as_str().expect("a key");
             let group = if name == BALANCER {
                 "balancers"
             } else {
                 "gateways"
             };
             inventory += &format!(
-                "[groups.{group}.hosts.{name}]\naddress = \"{address}\"\nhost_key = \"{key}\"\n"
+                "[groups.{group}.hosts.{name}]\naddress = \"{address}\"\nhost_key = \"{}\"\n",
+                self.host_key(name)
             );
             if group == "gateways" {
-                let volumes = host["volumes"].as_array().expect("volumes");
-                let data = volumes.iter().find(|volume| volume["name"] == "data");
-                let file = data.expect("a volume")["backing_file"].as_str();
-                let file = file.expect("a file");
-                inventory += &format!("volumes.data.backing_file = \"{file}\"\n");
+                inventory += &format!("volumes.data.{}\n", self.identity(name));
             }
         }
         let environment = "inventories = [\"faults\"]\ntier = \"small\"\nplaybook = \"faults\"\n\
@@ -134,6 +155,32 @@ impl Site {
         );
     }
 
+    /// How long something may take, as machines whose every instruction is emulated are slower.
+    fn patience<'a>(&self, hosts: &'a str, machines: &'a str) -> &'a str {
+        if self.machines.is_empty() {
+            hosts
+        } else {
+            machines
+        }
+    }
+
+    fn host_key(&self, host: &str) -> String {
+        let listed = || self.listed(host)["host_key"].as_str().map(str::to_owned);
+        let machine = self.machines.get(host).map(Machine::host_key);
+        machine.or_else(listed).expect("a key")
+    }
+
+    /// What the data volume of a gateway is known by.
+    fn identity(&self, host: &str) -> String {
+        if self.machines.contains_key(host) {
+            return format!("serial = \"{DATA_SERIAL}\"");
+        }
+        let volumes = self.listed(host)["volumes"].as_array().expect("volumes");
+        let data = volumes.iter().find(|volume| volume["name"] == "data");
+        let file = data.expect("a volume")["backing_file"].as_str();
+        format!("backing_file = \"{}\"", file.expect("a file"))
+    }
+
     /// The version that the project asks for.
     pub(super) const fn version(&self) -> u32 {
         self.version
@@ -143,7 +190,9 @@ impl Site {
     pub(super) fn next_version(&mut self) {
         self.version += 1;
         let project = self.lab.project();
-        let playbook = include_str!("playbook.toml").replace("VERSION", &self.version.to_string());
+        let playbook = include_str!("playbook.toml")
+            .replace("VERSION", &self.version.to_string())
+            .replace("HEALTHY", self.patience("5s", "30s"));
         std::fs::write(project.path("playbooks/faults.toml"), playbook).expect("a playbook");
         let payload = project.path("payload");
         let made = Command::new("sh")
@@ -175,6 +224,18 @@ impl Site {
         command.spawn().expect("provision")
     }
 
+    /// Takes the power of a whole machine away.
+    pub(super) fn cut_power(&mut self, host: &str) {
+        let machine = self.machines.get_mut(host);
+        machine.expect("a whole machine").cut_power();
+    }
+
+    /// Gives it back, and waits until the machine has booted.
+    pub(super) fn restore_power(&mut self, host: &str) {
+        let machine = self.machines.get_mut(host);
+        machine.expect("a whole machine").power_on();
+    }
+
     /// A command of `provision lab`.
     pub(super) fn power(&mut self, verb: &str, host: &str) {
         let output = self.lab.project().provision(&["lab", verb, host]);
@@ -190,6 +251,9 @@ impl Site {
 
     /// The same, where it may fail.
     pub(super) fn try_on(&self, host: &str, script: &str) -> Output {
+        if let Some(machine) = self.machines.get(host) {
+            return machine.run(script);
+        }
         let leader = &self.listed(host)["power"]["on"]["leader"];
         let leader = leader.as_i64().expect("a host that is on").to_string();
         let mut command = Command::new("nsenter");
@@ -201,7 +265,17 @@ impl Site {
 
     /// Whether a host has power.
     pub(super) fn is_on(&self, host: &str) -> bool {
-        self.listed(host)["power"]["on"].is_object()
+        let listed = || self.listed(host)["power"]["on"].is_object();
+        self.machines.get(host).map_or_else(listed, Machine::is_on)
+    }
+
+    /// Whether somebody gets in over SSH.
+    pub(super) fn lets_in(&self, host: &str) -> bool {
+        let active = "systemctl is-active --quiet ssh";
+        match self.machines.get(host) {
+            Some(machine) => machine.run(active).code == 0,
+            None => self.lab.try_ssh(host, "true").code == 0,
+        }
     }
 
     fn listed(&self, host: &str) -> &Value {
@@ -275,31 +349,30 @@ impl Site {
     }
 }
 
-fn project() -> Project {
+fn project(whole: &BTreeSet<&'static str>) -> Project {
     let name = format!("{}-f", crate::lab_name());
     let project = Project::new(&name);
     let path = project.path("inventories/lab.toml");
     let text = std::fs::read_to_string(&path).expect("an inventory");
     // The packages are those of the other lab, so that they are fetched once.
     let (head, _) = text.split_once("[groups").expect("groups");
-    let disk = |group: &str, name: &str, size: &str, device: &str| {
-        format!(
-            "[groups.{group}.volumes.{name}]\nsize = \"{size}\"\nmount = \"/mnt/{name}\"\n\
-             device = \"{device}\"\n"
-        )
-    };
-    let inventory = [
-        head.to_owned(),
-        format!("[groups.balancers.hosts]\n{BALANCER} = {{ address = \"10.77.0.11\" }}\n"),
-        disk("balancers", "system", "2GiB", "/dev/sdg"),
-        "[groups.gateways.hosts]\n".to_owned(),
-        GATEWAYS
-            .map(|host| format!("{host} = {{ address = \"{}\" }}\n", Site::address(host)))
-            .concat(),
-        disk("gateways", "data", "64MiB", "/dev/sdf"),
-        disk("gateways", "system", "2GiB", "/dev/sdg"),
-    ]
-    .concat();
+    let mut inventory = head.to_owned();
+    for (host, address) in HOSTS {
+        if whole.contains(host) {
+            continue;
+        }
+        inventory += &format!("[groups.{host}.hosts]\n{host} = {{ address = \"{address}\" }}\n");
+        let mut disk = |name: &str, size: &str, device: &str| {
+            inventory += &format!(
+                "[groups.{host}.volumes.{name}]\nsize = \"{size}\"\nmount = \"/mnt/{name}\"\n\
+                 device = \"{device}\"\n"
+            );
+        };
+        if GATEWAYS.contains(&host) {
+            disk("data", &DATA_BYTES.to_string(), "/dev/sdf");
+        }
+        disk("system", "2GiB", "/dev/sdg");
+    }
     std::fs::write(path, inventory).expect("an inventory");
     project
 }
