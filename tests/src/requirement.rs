@@ -14,7 +14,7 @@ pub enum Requirement {
     OpenTelemetryPython,
     /// A Python with pytest-testinfra; its path is in `FLEET_PYTHON`.
     Testinfra,
-    /// What makes a whole machine and its disks.
+    /// What makes a whole machine.
     Machine,
 }
 
@@ -39,7 +39,7 @@ pub fn missing(requirement: Requirement) -> Option<String> {
                 let found = Command::new("which").arg(program).output();
                 !found.is_ok_and(|found| found.status.success())
             };
-            let absent = ["qemu-system-x86_64", "nbdkit", "mmdebstrap"];
+            let absent = ["qemu-system-x86_64", "mmdebstrap"];
             let absent: Vec<&str> = absent.into_iter().filter(is_absent).collect();
             (!absent.is_empty()).then(|| format!("it needs {}", absent.join(", ")))
         }

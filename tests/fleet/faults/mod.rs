@@ -51,7 +51,6 @@ const SAMPLE: &[(Fault, Phase)] = &[
     (Fault::NeverHealthy, Phase::Restart),
     (Fault::ClockOff, Phase::Stage),
     (Fault::PowerCut, Phase::Commit),
-    (Fault::PowerCut, Phase::Restart),
 ];
 
 /// How long a run may take to end by itself, whatever happened to it.

@@ -56,7 +56,7 @@ impl Site {
         for host in whole {
             let mut machine = Machine::new(&lab, host, Self::address(host));
             if GATEWAYS.contains(host) {
-                let _ = machine.attach(DATA_SERIAL, DATA_BYTES);
+                machine.attach(DATA_SERIAL, DATA_BYTES);
             }
             machine.start();
             machines.insert(*host, machine);
@@ -116,7 +116,7 @@ impl Site {
              proxy_command = \"sh {} {} {} %h %p\"\n\
              [groups.gateways.volumes.data]\nsize = \"64MiB\"\nmount = \"/mnt/data\"\n",
             text("identity"),
-            self.patience("3s", "20s"),
+            self.patience("3s", "60s"),
             through.display(),
             project.path("").display(),
             text("namespace"),
