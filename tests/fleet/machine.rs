@@ -74,8 +74,9 @@ fn an_nvme_disk_is_known_by_its_serial(lab: &Lab) {
 /// do so is written down.
 fn lose_power_while_formatting(lab: &Lab, machine: &mut Machine) {
     let _ = on(machine, "! ls -A /var/lib/provision/intents | grep .");
-    let mut run = command(lab, "apply").stdin(Stdio::null()).spawn();
-    let run = run.as_mut().expect("provision");
+    let mut run = command(lab, "apply");
+    run.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut run = run.stderr(Stdio::null()).spawn().expect("provision");
     wait_for("the intent to format", || {
         let begun = "ls -A /var/lib/provision/intents | grep .";
         machine.run(begun).code == 0
