@@ -116,7 +116,7 @@ impl Site {
              proxy_command = \"sh {} {} {} %h %p\"\n\
              [groups.gateways.volumes.data]\nsize = \"64MiB\"\nmount = \"/mnt/data\"\n",
             text("identity"),
-            self.patience("3s", "60s"),
+            self.patience("3s", "20s"),
             through.display(),
             project.path("").display(),
             text("namespace"),
