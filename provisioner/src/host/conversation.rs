@@ -168,6 +168,7 @@ impl Conversation {
     /// # Errors
     /// Another run holds the lock; the message says who. Or the connection ends.
     pub async fn observe(&mut self, look: &Look) -> Result<(Vec<Fact>, Vec<Probed>)> {
+        self.taken = false;
         let asked = look.asked(&self.name)?;
         self.say(&asked).await?;
         self.observed(look).await
@@ -178,6 +179,7 @@ impl Conversation {
     /// # Errors
     /// As [`Self::observe`].
     pub async fn observed(&mut self, look: &Look) -> Result<(Vec<Fact>, Vec<Probed>)> {
+        self.taken = false;
         let expected = look.queries.len();
         let mut taken = None;
         if look.holder.is_some() {
@@ -393,6 +395,12 @@ impl Conversation {
         }
     }
 
+    /// Lets a helper go that may not hear it any more: it gives up the lock when it does.
+    pub async fn give_up(&mut self) {
+        self.hushed = true;
+        hush(&mut self.transport.writer).await;
+    }
+
     /// Lets the helper go and ends the connection.
     pub async fn close(mut self) {
         hush(&mut self.transport.writer).await;
@@ -511,6 +519,31 @@ fn framed(name: &str, body: to_host::Body) -> Result<Vec<u8>> {
 }
 
 /// Says that nothing more comes. Whoever takes nothing any more is not waited for.
-async fn hush(writer: &mut (dyn AsyncWrite + Send + Unpin)) {
-    let _ = tokio::time::timeout(HUSH_TIMEOUT, writer.shutdown()).await;
+///
+/// A pipe is not closed by its shutdown, but when it is dropped.
+async fn hush(writer: &mut Box<dyn AsyncWrite + Send + Unpin>) {
+    let mut last = std::mem::replace(writer, Box::new(tokio::io::sink()));
+    let _ = tokio::time::timeout(HUSH_TIMEOUT, last.shutdown()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_is_told_that_nothing_more_comes_hears_the_end() {
+        let child = tokio::process::Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn();
+        let mut child = child.expect("cat");
+        let mut writer: Box<dyn AsyncWrite + Send + Unpin> =
+            Box::new(child.stdin.take().expect("its input"));
+        hush(&mut writer).await;
+        let ended = tokio::time::timeout(Duration::from_secs(60), child.wait()).await;
+        assert!(ended.is_ok(), "it waits for more");
+    }
 }

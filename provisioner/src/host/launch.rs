@@ -390,7 +390,10 @@ impl Dialogue<'_> {
             let hint = "[ssh] become names what there is: sudo, doas or su; or connect as root: [ssh] user = \"root\"";
             return self.denied(&what, hint);
         }
-        self.error("the helper ended before it spoke", None)
+        let mut error = self.error("the helper ended before it spoke", None);
+        // An sshd that stops, or a host that goes down, ends what it has just let in.
+        error.kind = ErrorKind::Lost;
+        error
     }
 
     fn error(&self, what: &str, hint: Option<&str>) -> Error {

@@ -2,7 +2,7 @@
 //!
 //! Goes in: an [`Endpoint`]. Comes out: a [`Conversation`] with the helper that runs there.
 //! Invariant: one execution per host and run, whatever is done, and at most one new connection
-//! where none was kept.
+//! where none was kept, unless one is lost or has to be shown anew.
 
 mod conversation;
 mod endpoint;

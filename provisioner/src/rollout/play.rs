@@ -284,7 +284,8 @@ impl PlayRun<'_> {
                 .map(|session| async {
                     let left = until.saturating_duration_since(Instant::now()).as_secs();
                     session.say(options, &format!("watched for {left} s more"));
-                    let sick = match session.look(name).await {
+                    let look = async |one: &mut HostSession| one.look(name).await;
+                    let sick = match session.persist(options, look).await {
                         Ok(None) => None,
                         Ok(Some(why)) => Some(Error::host(why)),
                         Err(error) => Some(error),

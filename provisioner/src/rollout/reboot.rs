@@ -147,7 +147,7 @@ impl HostSession {
     }
 
     /// Takes the lock that went with the boot, confirms that somebody got in, and waits for the end
-    /// of the boot: a service that is about to start is none that has to be started.
+    /// of the boot.
     async fn go_on(&mut self, within: Duration, options: &RunOptions) -> Result<()> {
         self.conversation.heed(options.interrupt.clone());
         if self.armed {
@@ -162,6 +162,16 @@ impl HostSession {
             ..Look::default()
         };
         self.conversation.observe(&lock).await?;
+        self.await_boot(within, options).await
+    }
+
+    /// Waits for the end of the boot that the host is in: a service that is about to start is none
+    /// that has to be started.
+    pub(super) async fn await_boot(
+        &mut self,
+        within: Duration,
+        options: &RunOptions,
+    ) -> Result<()> {
         let probe = Probe {
             target: BOOTED.to_owned(),
             within_millis: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),

@@ -34,20 +34,39 @@ impl HostSession {
     ///
     /// # Errors
     /// As the step's; that of the first loss where nobody gets in again in time.
-    pub(super) async fn persist(
+    pub(super) async fn persist<T>(
         &mut self,
         options: &RunOptions,
-        step: impl AsyncFn(&mut Self) -> Result<()>,
-    ) -> Result<()> {
-        for _ in 0..LOSSES {
-            match step(self).await {
-                Err(lost) if lost.kind == ErrorKind::Lost && self.may_return(options) => {
+        step: impl AsyncFn(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let mut losses = 0;
+        loop {
+            let done = match self.settle_boot(options).await {
+                Ok(()) => step(self).await,
+                Err(error) => Err(error),
+            };
+            match done {
+                Err(lost)
+                    if lost.kind == ErrorKind::Lost
+                        && losses < LOSSES
+                        && self.may_return(options) =>
+                {
+                    losses += 1;
                     self.reconnect(lost, options).await?;
                 }
-                result => return result,
+                done => return done,
             }
         }
-        step(self).await
+    }
+
+    /// Waits for the end of a boot that nobody asked for.
+    async fn settle_boot(&mut self, options: &RunOptions) -> Result<()> {
+        if self.booted_meanwhile {
+            self.await_boot(STEP_ENDS_WITHIN, options).await?;
+            self.settle_again(options).await?;
+            self.booted_meanwhile = false;
+        }
+        Ok(())
     }
 
     /// Whether what is left can be decided anew: the way back cannot, and who may be locked out waits
@@ -64,27 +83,30 @@ impl HostSession {
         let Some(host) = self.host.as_deref() else {
             return Err(lost);
         };
+        self.conversation.give_up().await;
         let boot_id = self.conversation.hello().boot_id.clone();
         let (conversation, manifest) = match reach_again(host, options).await {
             Ok(reached) => reached,
             Err(error) => {
                 let within = humantime::format_duration(host.reconnect_within());
-                let mut lost = lost.caused_by(format!("not reached again within {within}"));
+                let mut lost = match error.kind {
+                    ErrorKind::Unreachable | ErrorKind::Lost => {
+                        lost.caused_by(format!("not reached again within {within}"))
+                    }
+                    _ => lost,
+                };
                 lost.causes.push(error.message);
                 lost.causes.extend(error.causes);
                 return Err(lost);
             }
         };
-        let same_boot = conversation.hello().boot_id == boot_id;
+        self.booted_meanwhile |= conversation.hello().boot_id != boot_id;
         (self.conversation, self.manifest) = (conversation, manifest);
-        // With the lock went what was staged, and with what was staged what was in doubt.
+        // With the lock went what was staged.
         (self.stale, self.resumes) = (true, true);
-        (self.staged, self.doubtful) = (false, false);
+        (self.staged, self.doubtful) = (false, !self.unsure.is_empty());
         let took = begun.elapsed().as_secs();
         self.tell(&format!("connected again after {took} s"), options);
-        if !same_boot {
-            self.settle_again(options).await?;
-        }
         Ok(())
     }
 
@@ -114,6 +136,7 @@ impl HostSession {
         let left = changes.iter().chain(removals);
         let left: Vec<String> = left.map(|entry| entry.resource.clone()).collect();
         self.note_changed(&unsure, &left, options);
+        self.doubtful = false;
     }
 
     fn tell(&self, text: &str, options: &RunOptions) {

@@ -103,7 +103,15 @@ impl HostSession {
             peers,
         };
         let committed = self.conversation.commit(commit).await?;
-        self.generation = (committed.number > 0).then_some(committed.number);
+        let mut number = committed.number;
+        if number == 0 && self.resumes {
+            // The answer that named it may have been lost.
+            let newest = self.generations(1, options).await?.pop();
+            number = newest
+                .filter(|newest| newest.run == options.run)
+                .map_or(0, |newest| newest.number);
+        }
+        self.generation = (number > 0).then_some(number);
         self.open = None;
         Ok(())
     }

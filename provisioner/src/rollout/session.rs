@@ -75,6 +75,8 @@ pub struct HostSession {
     pub(super) stale: bool,
     /// Its connection was lost, and the play goes on over another one.
     pub(super) resumes: bool,
+    /// It is in another boot since, whose end nobody has waited for.
+    pub(super) booted_meanwhile: bool,
     /// Changes that were sent over a connection that was lost before it said what became of them.
     pub(super) unsure: Vec<ResourceChange>,
 }
@@ -110,6 +112,7 @@ impl HostSession {
             staged: false,
             stale: false,
             resumes: false,
+            booted_meanwhile: false,
             unsure: Vec::new(),
         }
     }

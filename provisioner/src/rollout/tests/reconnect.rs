@@ -1,5 +1,7 @@
 //! Connections that break in the middle of a run.
 
+use provision_protocol::message::Refused;
+
 use super::*;
 
 fn one_by_one() -> Play {
@@ -71,6 +73,62 @@ fn what_was_done_when_the_connection_broke_is_not_done_again() {
     assert_eq!(a.changed, ["file /etc/motd"], "it is known by now");
     let waits = |body: &&&to_host::Body| matches!(body, to_host::Body::Probe(probe) if probe.within_millis > 0);
     assert_eq!(of_a(&run).iter().filter(waits).count(), 1, "its health");
+}
+
+#[test]
+fn a_generation_whose_number_was_lost_is_known_all_the_same() {
+    let commits = Arc::new(AtomicUsize::new(0));
+    let script: Script = Arc::new(move |host, request| match request {
+        to_host::Body::Commit(_) if host == "a" => match commits.fetch_add(1, Ordering::SeqCst) {
+            0 => None,
+            _ => Some(vec![from_host::Body::Committed(Committed { number: 0 })]),
+        },
+        to_host::Body::Observe(observe) => {
+            let newest = |query: &Query| match &query.kind {
+                Some(query::Kind::Generations(asked)) if asked.limit == 1 => {
+                    let closed = Generation {
+                        number: 5,
+                        run: "test".to_owned(),
+                        ..Generation::default()
+                    };
+                    fixtures::fact(fact_kind::Kind::Generations(GenerationsFact {
+                        generations: vec![closed],
+                        peers: Vec::new(),
+                    }))
+                }
+                _ => look(query, FileFact::default()),
+            };
+            Some(vec![from_host::Body::Facts(Facts {
+                facts: observe.queries.iter().map(newest).collect(),
+            })])
+        }
+        _ => Some(well(request)),
+    });
+    let run = run(one_by_one(), script);
+    let outcomes = run.outcomes.as_ref().unwrap();
+    let a = outcomes.iter().find(|one| one.host == "a").unwrap();
+    assert_eq!(a.generation, Some(5));
+}
+
+#[test]
+fn a_connection_that_is_lost_while_the_lock_is_waited_for_is_made_again() {
+    let (performed, locks) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let script: Script = Arc::new(move |host, request| {
+        let count = |of: &AtomicUsize| of.fetch_add(1, Ordering::SeqCst);
+        match request {
+            to_host::Body::Perform(_) if host == "a" && count(&performed) == 0 => None,
+            to_host::Body::Lock(_) if host == "a" => match count(&locks) {
+                // The helper that was left holds it; then the connection goes again.
+                1 => Some(vec![from_host::Body::Refused(Refused {
+                    message: "another run works on this host".to_owned(),
+                })]),
+                2 => None,
+                _ => Some(well(request)),
+            },
+            _ => Some(well(request)),
+        }
+    });
+    assert_eq!(run(one_by_one(), script).outcome("a"), Outcome::Changed);
 }
 
 #[test]
