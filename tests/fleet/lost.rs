@@ -50,7 +50,9 @@ fn a_run_goes_on_over_another_connection_and_does_nothing_twice(lab: &Lab) {
     );
     // The helper that was left holds the lock for as long as the step in hand takes.
     std::thread::sleep(Duration::from_secs(3));
-    let _ = lab.ssh("collector-1", "rm /run/lost-hold");
+    wait_for("sshd to be back", || {
+        lab.try_ssh("collector-1", "rm -f /run/lost-hold").code == 0
+    });
     let output = Output::ended(run).success().says(&[
         "collector-1: its connection was lost: connecting again",
         "collector-1: connected again after",

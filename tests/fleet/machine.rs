@@ -77,10 +77,9 @@ fn lose_power_while_formatting(lab: &Lab, machine: &mut Machine) {
     let mut run = command(lab, "apply");
     run.stdin(Stdio::null()).stdout(Stdio::null());
     let mut run = run.stderr(Stdio::null()).spawn().expect("provision");
-    wait_for("the intent to format", || {
-        let begun = "ls -A /var/lib/provision/intents | grep .";
-        machine.run(begun).code == 0
-    });
+    // Inside, as it does not stand long.
+    let begun = "timeout 120 sh -c 'until ls -A /var/lib/provision/intents | grep .; do :; done'";
+    let _ = on(machine, begun);
     machine.cut_power();
     run.kill().expect("a run to be killed");
     run.wait().expect("a run to end");

@@ -27,7 +27,10 @@ pub(super) fn ensure() -> PathBuf {
     if made_by == RECIPE {
         return folder;
     }
-    let building = target.join(format!("machine.{}", std::process::id()));
+    // One at a time, and what an earlier attempt left goes.
+    let building = target.join("machine.new");
+    let lock = fs::File::create(target.join("machine.lock")).expect("a lock");
+    lock.lock().expect("the lock");
     let _ = fs::remove_dir_all(&building);
     fs::create_dir_all(&building).expect("a folder");
     let _ = Output::of(own_mounts(RECIPE, &OWN_PROCESSES).arg(&building)).success();

@@ -269,7 +269,10 @@ impl Machine {
     #[track_caller]
     pub fn reboot(&self) {
         let boot = self.run("cat /proc/sys/kernel/random/boot_id").success();
-        let _ = self.run("systemctl reboot --no-block");
+        // By systemd and a moment later, as whoever is asked ends with the boot.
+        let _ = self
+            .run("systemd-run --quiet --on-active=1s systemctl reboot")
+            .success();
         self.await_boot(boot.stdout.trim());
     }
 
