@@ -1,7 +1,8 @@
 //! Setting what a path names.
 //!
 //! In: a value. Out: a record, or the cache, that has it at the path.
-//! Invariant: maps and lists that are written are nested no deeper than readers follow.
+//! Invariant: maps and lists that are written are nested no deeper than readers follow, or than
+//! they were before.
 
 use std::collections::HashMap;
 
@@ -175,7 +176,9 @@ fn put(old: &[u8], keys: &[Key], value: &Value<'_>) -> Result<Option<Vec<u8>>, E
     let mut new = Vec::new();
     value.write(&mut new);
     let new = placed(old, keys, new)?;
-    if matches!(AnyValue::of(&new), AnyValue::Map(_)) && is_deep(AnyValue::of(&new), DEPTH) {
+    let deep = levels(AnyValue::of(&new));
+    // What came in deep may be changed beside that: else nothing could be taken out of it.
+    if deep > DEPTH && deep > levels(AnyValue::of(old)) {
         let message = format!("a value would be nested deeper than {DEPTH} levels");
         return Err(EvalFault::new(message));
     }
@@ -228,16 +231,16 @@ fn placed(old: &[u8], keys: &[Key], new: Vec<u8>) -> Result<Vec<u8>, EvalFault> 
     Ok(out)
 }
 
-fn is_deep(value: AnyValue<'_>, levels: usize) -> bool {
-    if !matches!(value, AnyValue::Map(_) | AnyValue::Array(_)) {
-        return false;
+/// How many maps and lists stand inside of each other; a receiver has bounded what came in.
+fn levels(value: AnyValue<'_>) -> usize {
+    match value {
+        AnyValue::Map(_) => {
+            let inner = value.pairs().map(|(_, value)| levels(value));
+            1 + inner.max().unwrap_or(0)
+        }
+        AnyValue::Array(_) => 1 + value.elements().map(levels).max().unwrap_or(0),
+        _ => 0,
     }
-    let Some(levels) = levels.checked_sub(1) else {
-        return true;
-    };
-    let mut elements = value.elements();
-    elements.any(|element| is_deep(element, levels))
-        || value.pairs().any(|(_, value)| is_deep(value, levels))
 }
 
 /// `flatten`: what is in maps and lists under the keys that lead there, joined by dots.

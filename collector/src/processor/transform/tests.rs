@@ -409,6 +409,39 @@ fn nothing_becomes_too_deep_for_those_who_read_it() {
 }
 
 #[test]
+fn beside_what_came_in_deep_things_are_changed_but_made_no_deeper() {
+    let lists = (0..30).fold(r#"{"intValue":"1"}"#.to_owned(), |inner, _| {
+        format!(r#"{{"arrayValue":{{"values":[{inner}]}}}}"#)
+    });
+    let map = format!(
+        r#"{{"kvlistValue":{{"values":[{{"key":"password","value":{{"stringValue":"x"}}}},{{"key":"junk","value":{lists}}}]}}}}"#
+    );
+    let attribute = format!(r#"{{"key":"m","value":{map}}}"#);
+    for statement in [
+        r#"delete_key(body, "password")"#,
+        r#"keep_keys(body, ["junk"])"#,
+        r#"replace_pattern(body["password"], "x", "***")"#,
+        r#"set(body["password"], "***")"#,
+    ] {
+        let at_attribute = statement.replace("body", r#"attributes["m"]"#);
+        let out = log(&[statement, &at_attribute], &map, &attribute).unwrap();
+        assert!(!out.contains(r#"{"stringValue":"x"}"#), "{out}");
+        assert_eq!(out.matches(&lists).count(), 2, "{out}");
+    }
+    for statement in [
+        r#"set(body["junk"], body)"#,
+        r#"set(attributes["more"], body["junk"])"#,
+        r#"set(body["junk"], [body["junk"]])"#,
+    ] {
+        let failure = log(&[statement], &map, "").unwrap_err().to_string();
+        assert!(
+            failure.ends_with("nested deeper than 24 levels"),
+            "{failure}"
+        );
+    }
+}
+
+#[test]
 fn flat_attributes_have_nothing_inside() {
     let nested = r#"{"key":"k","value":{"kvlistValue":{"values":[{"key":"a","value":{"intValue":"1"}},{"key":"b","value":{"arrayValue":{"values":[{"intValue":"2"}]}}}]}}},{"key":"k.a","value":{"intValue":"3"}}"#;
     for (statement, expected) in [
