@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::description::Description;
 use super::process;
@@ -213,6 +213,8 @@ pub struct Registry {
     families: Mutex<BTreeMap<String, Registered>>,
     description: Mutex<Arc<Description>>,
     started: Instant,
+    /// The same by the clock, read once: readers of what is sent take another start for a restart.
+    started_at: SystemTime,
 }
 
 impl Default for Registry {
@@ -221,6 +223,7 @@ impl Default for Registry {
             families: Mutex::default(),
             description: Mutex::default(),
             started: Instant::now(),
+            started_at: SystemTime::now(),
         }
     }
 }
@@ -342,6 +345,11 @@ impl Registry {
     /// How long this collector has been running.
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// When this collector has begun to count.
+    pub fn started_at(&self) -> SystemTime {
+        self.started_at
     }
 
     /// The sum of all counters whose names begin with `prefix`.

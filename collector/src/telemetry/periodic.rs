@@ -83,7 +83,8 @@ async fn run(
 
 fn own_metrics(registry: &Registry) -> Result<Batch, WireError> {
     let end = SystemTime::now();
-    let start = end.checked_sub(registry.uptime()).unwrap_or(end);
+    // The clock may have been set back since.
+    let start = registry.started_at().min(end);
     let resource = &registry.description().resource;
     request(&registry.read(), resource, Span { start, end }).map(Batch::from)
 }

@@ -263,4 +263,10 @@ service:
     assert_eq!(collector.wait().await, Some(0));
     until("the last metrics", async || !accepted(&hourly).is_empty()).await;
     assert_eq!(accepted(&hourly), ["2"]);
+    // Another start would say that the counters began anew.
+    let requests = [lines(&often), lines(&hourly)].concat();
+    let starts = requests.iter().flat_map(|r| find(r, "startTimeUnixNano"));
+    let starts: Vec<_> = starts.collect();
+    assert!(!starts.is_empty());
+    assert!(starts.iter().all(|start| *start == starts[0]), "{starts:?}");
 }
