@@ -25,7 +25,8 @@ const ROOM_BYTES: usize = 64 << 10;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cache(pub(super) Vec<u8>);
 
-/// Sets a field; a value of a type that the field cannot have changes nothing, as in otelcol.
+/// Sets a field; a value of a type that the field cannot have changes nothing. In otelcol such a
+/// statement fails, except for all attributes and the whole cache, which stay there as well.
 pub(super) fn assign(
     record: &mut Record<'_>,
     cache: &mut Cache,
@@ -35,7 +36,8 @@ pub(super) fn assign(
     match (path.field, value) {
         (_, Value::Nil) => {}
         (Field::Attributes, value) => match path.keys.as_slice() {
-            [] => replace_attributes(record, pairs(value)?),
+            [] if is_map(value) => replace_attributes(record, pairs(value)?),
+            [] => {}
             [Key::Name(key), inner @ ..] => {
                 let old = record.find(key.as_bytes()).map(|place| record.value(place));
                 if let Some(new) = put(old.unwrap_or_default(), inner, value)? {
@@ -44,14 +46,12 @@ pub(super) fn assign(
             }
             [Key::Index(_), ..] => {}
         },
+        (Field::Cache, value) if path.keys.is_empty() && !is_map(value) => {}
         (Field::Cache, value) => {
             let mut old = Vec::new();
             AnyValue::Map(&cache.0).write(&mut old);
-            if let Some(new) = put(&old, &path.keys, value)? {
-                let AnyValue::Map(map) = AnyValue::of(&new) else {
-                    let message = format!("the cache is a map and cannot be {}", value.kind());
-                    return Err(EvalFault::new(message));
-                };
+            let new = put(&old, &path.keys, value)?;
+            if let Some(AnyValue::Map(map)) = new.as_deref().map(AnyValue::of) {
                 cache.0 = map.to_vec();
             }
         }
@@ -86,6 +86,10 @@ pub(super) fn assign(
         _ => {}
     }
     Ok(())
+}
+
+fn is_map(value: &Value<'_>) -> bool {
+    matches!(value, Value::Map(_) | Value::Attributes(_))
 }
 
 fn varint(record: &mut Record<'_>, number: u32, value: i64) {

@@ -382,16 +382,29 @@ fn what_stands_in_maps_and_lists_is_changed_there() {
         ),
         (r#"set(body["a"][2], 1)"#, "the list has no place 2"),
         (
-            r#"set(cache, 1)"#,
-            "the cache is a map and cannot be an integer",
-        ),
-        (
             r#"delete_key(attributes["none"], "a")"#,
             "expected a map but got nil",
         ),
     ] {
         let failure = log(&[statement], map, nested).unwrap_err().to_string();
         assert!(failure.ends_with(why), "{failure}");
+    }
+}
+
+#[test]
+fn what_is_no_map_changes_nothing_where_only_a_map_can_stand() {
+    let nested = r#"{"key":"k","value":{"stringValue":"v"}}"#;
+    let statements = [
+        r#"set(attributes, body)"#,
+        r#"set(cache["a"], "kept")"#,
+        r#"set(cache, body)"#,
+        r#"set(cache, attributes["none"])"#,
+        r#"set(severity_text, cache["a"])"#,
+    ];
+    for body in [r#"{"intValue":"1"}"#, r#"{"arrayValue":{}}"#] {
+        let out = log(&statements, body, nested).unwrap();
+        assert!(out.contains(nested), "{out}");
+        assert!(out.contains(r#""severityText":"kept""#), "{out}");
     }
 }
 
