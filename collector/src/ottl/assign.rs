@@ -18,8 +18,8 @@ use super::value::Value;
 /// How many times as large `flatten` may make a map: a long key is written for all that is below.
 const GROWTH: usize = 16;
 
-/// How many bytes it may take beside that.
-const ROOM_BYTES: usize = 64 << 10;
+/// How many bytes it may take beside that: of each record, and most records are small.
+const ROOM_BYTES: usize = 2 << 10;
 
 /// What the statements of a group keep between them for one record: a `KeyValueList`.
 #[derive(Clone, Debug, Default)]

@@ -474,13 +474,18 @@ fn flat_attributes_have_nothing_inside() {
 
 #[test]
 fn a_long_key_is_not_written_for_everything_below_it() {
-    for leaf in [r#"{"boolValue":true}"#, r#"{"kvlistValue":{}}"#] {
-        let leaves: Vec<String> = (0..5_000)
+    for (leaf, leaves, key_bytes) in [
+        (r#"{"boolValue":true}"#, 5_000, 10_000),
+        (r#"{"kvlistValue":{}}"#, 5_000, 10_000),
+        // A small record does not become a large one either.
+        (r#"{"kvlistValue":{}}"#, 190, 400),
+    ] {
+        let leaves: Vec<String> = (0..leaves)
             .map(|number| format!(r#"{{"key":"{number}","value":{leaf}}}"#))
             .collect();
         let nested = format!(
             r#"{{"key":"{}","value":{{"kvlistValue":{{"values":[{}]}}}}}}"#,
-            "k".repeat(10_000),
+            "k".repeat(key_bytes),
             leaves.join(",")
         );
         let failure = log(&["flatten(attributes)"], r#"{"stringValue":""}"#, &nested).unwrap_err();
