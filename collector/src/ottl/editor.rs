@@ -16,6 +16,7 @@ use super::fault::{EvalFault, ParseFault};
 use super::merge::{Strategy, merge, merge_pairs, pairs};
 use super::path::{Field, Path, Setting, View};
 use super::syntax::{Call, Key};
+use super::text::boundary;
 use super::value::Value;
 use crate::config::diagnostic::did_you_mean;
 
@@ -342,12 +343,6 @@ fn each_text(record: &mut Record<'_>, change: impl Fn(&[u8]) -> Option<Cow<'_, [
             record.revalue(place, |out| AnyValue::String(&changed).write(out));
         }
     }
-}
-
-/// The longest part of a text that ends between two characters.
-fn boundary(text: &[u8], most: usize) -> usize {
-    let is_start = |index: &usize| text.get(*index).is_none_or(|byte| byte & 0xc0 != 0x80);
-    (0..=most.min(text.len())).rev().find(is_start).unwrap_or(0)
 }
 
 fn limit(record: &mut Record<'_>, most: usize, keys: &[String]) {

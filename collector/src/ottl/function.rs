@@ -14,6 +14,7 @@ use super::calendar::{Part, truncated};
 use super::fault::EvalFault;
 use super::path::hexadecimal;
 use super::syntax::Comparison;
+use super::text::shown;
 use super::value::Value;
 use crate::config::quantity::parse_duration;
 
@@ -429,7 +430,8 @@ fn parse_int(text: &[u8], base: &Value<'_>) -> Outcome<'static> {
     match number.ok().filter(|_| is_number) {
         Some(number) => Ok(Value::Int(number)),
         None => Err(EvalFault::new(format!(
-            "{text:?} is no number of base {base}"
+            "{} is no number of base {base}",
+            shown(text.as_bytes())
         ))),
     }
 }
@@ -467,7 +469,8 @@ pub(super) fn duration(text: &[u8]) -> Outcome<'static> {
     match parse_duration(digits) {
         Some(duration) => Ok(Value::Duration(sign * duration.as_nanos() as i128)),
         None => Err(EvalFault::new(format!(
-            "{text:?} is not a duration such as 1s or 300ms"
+            "{} is not a duration such as 1s or 300ms",
+            shown(text.as_bytes())
         ))),
     }
 }

@@ -14,6 +14,23 @@ use super::value::Value;
 /// What stands between a key and its value, and between pairs.
 pub(super) const DELIMITERS: (&str, &str) = ("=", " ");
 
+/// The longest part of a text that ends between two characters.
+pub(super) fn boundary(text: &[u8], most: usize) -> usize {
+    let is_start = |index: &usize| text.get(*index).is_none_or(|byte| byte & 0xc0 != 0x80);
+    (0..=most.min(text.len())).rev().find(is_start).unwrap_or(0)
+}
+
+/// How much of a text a message shows: texts come from whoever sends telemetry, and each of
+/// their items may fail.
+const SHOWN_BYTES: usize = 100;
+
+/// A text for a message, in quotes.
+pub(super) fn shown(text: &[u8]) -> String {
+    let most = boundary(text, SHOWN_BYTES);
+    let dots = if most < text.len() { "…" } else { "" };
+    format!("{:?}{dots}", String::from_utf8_lossy(&text[..most]))
+}
+
 fn map<'t>(pairs: impl Iterator<Item = (&'t [u8], &'t [u8])>) -> Value<'static> {
     let mut out = Vec::new();
     for (key, value) in pairs {
@@ -58,8 +75,8 @@ pub(super) fn pairs(
     let mut found: Vec<(&[u8], &[u8])> = Vec::new();
     for part in &parts {
         let Some(at) = memchr::memmem::find(part, delimiter) else {
-            let part = String::from_utf8_lossy(part);
-            return Err(EvalFault::new(format!("{part:?} is not a key and a value")));
+            let message = format!("{} is not a key and a value", shown(part));
+            return Err(EvalFault::new(message));
         };
         let key = part[..at].trim_ascii();
         let value = part[at + delimiter.len()..].trim_ascii();
@@ -155,7 +172,7 @@ pub(super) fn glob(glob: &str) -> String {
 mod tests {
     use super::*;
 
-    fn shown(value: Value<'_>) -> String {
+    fn written(value: Value<'_>) -> String {
         let Value::Map(map) = value else {
             panic!("a map");
         };
@@ -164,7 +181,7 @@ mod tests {
 
     #[test]
     fn pairs_are_split_outside_of_quotes() {
-        let parsed = |text: &str| pairs(text.as_bytes(), b"=", b" ").map(shown);
+        let parsed = |text: &str| pairs(text.as_bytes(), b"=", b" ").map(written);
         assert_eq!(
             parsed(r#" a=1  b="two words" c='=x' a=2 "#).unwrap(),
             r#"{"a":"2","b":"two words","c":"=x"}"#
@@ -172,9 +189,24 @@ mod tests {
         for refused in ["", "a", "a=\"b", "a=1 b"] {
             assert!(parsed(refused).is_err(), "{refused}");
         }
-        let others = pairs(b"a:1;;b:2", b":", b";;").map(shown);
+        let others = pairs(b"a:1;;b:2", b":", b";;").map(written);
         assert_eq!(others.unwrap(), r#"{"a":"1","b":"2"}"#);
         assert!(pairs(b"a=1", b"=", b"=").is_err());
+    }
+
+    #[test]
+    fn a_message_shows_the_beginning_of_a_long_text() {
+        assert_eq!(shown(b"a\"b"), r#""a\"b""#);
+        let long = format!("{}ä{}", "a".repeat(99), "b".repeat(1_000_000));
+        assert_eq!(shown(long.as_bytes()), format!("{:?}…", "a".repeat(99)));
+        let faults = [
+            pairs(long.as_bytes(), b"=", b" "),
+            super::super::function::duration(long.as_bytes()),
+        ];
+        for fault in faults {
+            let message = fault.unwrap_err().to_string();
+            assert!(message.len() < 200, "{message}");
+        }
     }
 
     #[test]
