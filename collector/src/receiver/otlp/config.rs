@@ -194,18 +194,22 @@ fn transport(section: &Section<'_>) -> Transport {
 }
 
 fn keep_alive(section: &Section<'_>) -> ServerKeepAlive {
+    // In grpc-go, zero is absent.
+    let time_in = |section: &Section<'_>, key| {
+        let time = section.duration(key).filter(|time| !time.is_zero());
+        time.map(|time| time.min(LONGEST))
+    };
     let policy = section.section("enforcement_policy");
     let gentle = EnforcementPolicy::default();
     let enforcement = policy.is_present().then(|| EnforcementPolicy {
-        min_time: policy.duration("min_time").unwrap_or(gentle.min_time),
+        min_time: time_in(&policy, "min_time").unwrap_or(gentle.min_time),
         permit_without_stream: policy
             .bool("permit_without_stream")
             .unwrap_or(gentle.permit_without_stream),
     });
     let parameters = section.section("server_parameters");
     let default = ServerKeepAlive::default();
-    // In grpc-go, zero is absent.
-    let time = |key| parameters.duration(key).filter(|time| !time.is_zero());
+    let time = |key| time_in(&parameters, key);
     ServerKeepAlive {
         time: time("time").unwrap_or(default.time),
         timeout: time("timeout").unwrap_or(default.timeout),
@@ -283,5 +287,31 @@ fn cors(section: &Section<'_>) -> Cors {
         allowed_headers: texts("allowed_headers"),
         exposed_headers: texts("exposed_headers"),
         max_age_seconds: section.number("max_age"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::diagnostic::{Diagnostics, Position};
+    use crate::config::yaml;
+
+    #[test]
+    fn keep_alive_times_of_zero_are_absent_and_long_ones_bounded() {
+        let read = |text: &str| {
+            let diagnostics = Diagnostics::default();
+            let node = yaml::parse(text, &diagnostics).unwrap();
+            keep_alive(&Section::of(&node, Position::default(), &diagnostics))
+        };
+        let least = |text: &str| {
+            let text = format!("{{enforcement_policy: {{min_time: {text}}}}}");
+            read(&text).enforcement.unwrap().min_time
+        };
+        assert_eq!(least("0s"), Duration::from_secs(300));
+        assert_eq!(least("10s"), Duration::from_secs(10));
+        assert_eq!(least("5000000000000000h"), LONGEST);
+        let server = read("{server_parameters: {time: 0s, max_connection_age: 5000000000000000h}}");
+        assert_eq!(server.time, Duration::from_secs(7200));
+        assert_eq!(server.max_connection_age, Some(LONGEST));
     }
 }
