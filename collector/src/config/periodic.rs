@@ -101,8 +101,10 @@ fn own_exporter(section: &Section<'_>) -> Option<OwnExporter> {
         section.error("endpoint", "an endpoint such as http://host:4318 is needed");
         return None;
     }
+    // Before the section, which would report all its keys as unknown if nobody read them.
+    let protocol = protocol?;
     let own = Section::of(&node, section.position(), section.diagnostics());
-    Some(match protocol? {
+    Some(match protocol {
         Protocol::Grpc => OwnExporter::Grpc(Box::new(otlp::Config::read(&own))),
         Protocol::Http => OwnExporter::Http(Box::new(otlphttp::Config::read(&own))),
     })
