@@ -11,7 +11,7 @@
 //! | `exporter.otlp.endpoint` | required | a URL, over gRPC also `host:port`; over HTTP `/v1/metrics` unless it has a path |
 //! | `exporter.otlp.insecure` | `false` | plain text to an endpoint without a scheme |
 //! | `exporter.otlp.headers` | none | a list of `name` and `value` |
-//! | `exporter.otlp.headers_list` | none | the same as `name=value,…`; `headers` count before it |
+//! | `exporter.otlp.headers_list` | none | the same as `name=value,…`, values percent-encoded; `headers` count before it |
 //! | `exporter.otlp.compression` | `none` | or `gzip` |
 //! | `exporter.otlp.timeout` | `10000` | milliseconds for one request |
 //! | `exporter.otlp.certificate` | the system's | the authorities to trust |
@@ -193,19 +193,37 @@ fn headers(section: &Section<'_>) -> Node {
     }
     let list = section.text("headers_list").unwrap_or_default();
     for pair in list.split(',').filter(|pair| !pair.trim().is_empty()) {
-        match pair.split_once('=') {
-            Some((name, value)) => {
-                let value = Value::Scalar {
-                    text: value.trim().to_owned(),
-                    quoted: true,
-                };
-                add(name.trim().to_owned(), Node { position, value });
-            }
-            None => section.error("headers_list", format!("{pair:?} is not name=value")),
-        }
+        let Some((name, value)) = pair.split_once('=') else {
+            section.error("headers_list", format!("{pair:?} is not name=value"));
+            continue;
+        };
+        let Some(text) = percent_decoded(value.trim()) else {
+            // The value may be a secret.
+            let name = name.trim();
+            let message = format!("the value of {name:?} is not percent-encoded; write %25 for %");
+            section.error("headers_list", message);
+            continue;
+        };
+        let value = Value::Scalar { text, quoted: true };
+        add(name.trim().to_owned(), Node { position, value });
     }
     Node {
         position,
         value: Value::Mapping(entries),
     }
+}
+
+/// The text that is percent-encoded here, as in a W3C baggage, whose form the list has; nothing
+/// when an escape is none.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
+        out.push(match byte {
+            b'%' => (digit()? << 4 | digit()?) as u8,
+            plain => plain,
+        });
+    }
+    String::from_utf8(out).ok()
 }

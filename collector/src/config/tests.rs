@@ -414,7 +414,7 @@ fn periodic_readers_become_exporters() {
         "{metrics: {readers: [
             {periodic: {interval: 5000, exporter: {otlp: {
                 protocol: http/protobuf, endpoint: 'http://host:4318/own', timeout: 2000,
-                headers: [{name: a, value: b}], headers_list: 'a=no,c=d'}}}},
+                headers: [{name: a, value: b}], headers_list: 'a=no,c=Basic%20d%3D+'}}}},
             {periodic: {exporter: {otlp: {
                 protocol: grpc, endpoint: 'host:4317', insecure: true, compression: gzip}}}}]}}",
     );
@@ -438,7 +438,7 @@ fn periodic_readers_become_exporters() {
     let headers: Vec<_> = headers
         .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
         .collect();
-    assert_eq!(headers, [("a", "b"), ("c", "d")]);
+    assert_eq!(headers, [("a", "b"), ("c", "Basic d=+")]);
     assert_eq!(grpc.interval, Duration::from_secs(60));
     let OwnExporter::Grpc(grpc) = &grpc.exporter else {
         panic!("over gRPC");
@@ -463,7 +463,7 @@ service:
         - periodic: {exporter: {otlp: {protocol: http/json, endpoint: 'http://host:4318'}}}
         - periodic: {exporter: {otlp: {protocol: grpc, endpont: 'host:4317'}}}
         - periodic: {exporter: {otlp: {protocol: grpc, endpoint: host, temporality_preference: delta}}}
-        - periodic: {exporter: {otlp: {protocol: http/protobuf, endpoint: 'host:4318', headers: [{name: a}], headers_list: x}}}
+        - periodic: {exporter: {otlp: {protocol: http/protobuf, endpoint: 'host:4318', headers: [{name: a}], headers_list: 'x,b=5%,c=%4g'}}}
         - {periodic: {}, pull: {}}
   pipelines: {traces: {receivers: [otlp], exporters: [debug]}}
 "
