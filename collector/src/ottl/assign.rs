@@ -21,6 +21,9 @@ const GROWTH: usize = 16;
 /// How many bytes it may take beside that: of each record, and most records are small.
 const ROOM_BYTES: usize = 2 << 10;
 
+/// The last place that is set in a list that is not there yet, whose places before it are empty.
+const LAST_NEW_PLACE: usize = 1_000;
+
 /// What the statements of a group keep between them for one record: a `KeyValueList`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cache(pub(super) Vec<u8>);
@@ -225,6 +228,16 @@ fn placed(old: &[u8], keys: &[Key], new: Vec<u8>) -> Result<Vec<u8>, EvalFault> 
             if new.is_some() {
                 return Err(EvalFault::new(format!("the list has no place {index}")));
             }
+            AnyValue::Array(&body).write(&mut out);
+        }
+        (Key::Index(index), AnyValue::Empty) => {
+            if *index > LAST_NEW_PLACE {
+                let message = format!("a new list has no place beyond {LAST_NEW_PLACE}");
+                return Err(EvalFault::new(message));
+            }
+            let mut body = Vec::new();
+            (0..*index).for_each(|_| wire::write_bytes(&mut body, 1, &[]));
+            wire::write_bytes(&mut body, 1, &placed(&[], inner, new)?);
             AnyValue::Array(&body).write(&mut out);
         }
         (_, other) => {

@@ -344,6 +344,10 @@ fn what_stands_in_maps_and_lists_is_changed_there() {
             r#"{"key":"new","value":{"kvlistValue":{"values":[{"key":"inner","value":{"boolValue":true}}]}}}"#,
         ),
         (
+            r#"set(attributes["new"][1]["inner"], true)"#,
+            r#"{"key":"new","value":{"arrayValue":{"values":[{},{"kvlistValue":{"values":[{"key":"inner","value":{"boolValue":true}}]}}]}}}"#,
+        ),
+        (
             r#"delete_key(body, "a")"#,
             r#""body":{"kvlistValue":{"values":[{"key":"b","value":{"stringValue":"x"}}]}}"#,
         ),
@@ -381,6 +385,10 @@ fn what_stands_in_maps_and_lists_is_changed_there() {
             "there are no such keys in a string",
         ),
         (r#"set(body["a"][2], 1)"#, "the list has no place 2"),
+        (
+            r#"set(attributes["new"][1001], 1)"#,
+            "a new list has no place beyond 1000",
+        ),
         (
             r#"delete_key(attributes["none"], "a")"#,
             "expected a map but got nil",
