@@ -36,8 +36,11 @@ const RECEIVER_SHARE: Duration = Duration::from_secs(4);
 /// How long a queue may take to drain while a new configuration takes over.
 const HAND_OVER_WAIT: Duration = Duration::from_secs(1);
 
-/// How long own metrics may take to be sent for the last time.
+/// How long own metrics may take at least to be sent for the last time, whatever came before.
 const LAST_METRICS: Duration = Duration::from_secs(1);
+
+/// How long they may take beside a new configuration, which does not wait for them.
+const LAST_METRICS_BESIDE: Duration = Duration::from_secs(5);
 
 /// How long one in memory may go on draining beside the new configuration.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -343,7 +346,8 @@ fn chain(
 }
 
 impl Running {
-    /// Drains in the order of flow and ends within [`SHUTDOWN_TIMEOUT`].
+    /// Drains in the order of flow and ends within [`SHUTDOWN_TIMEOUT`], or shortly after, if it
+    /// was all needed before the last metrics.
     pub async fn stop(self) {
         let start = Instant::now();
         let deadline = start + SHUTDOWN_TIMEOUT;
@@ -362,7 +366,7 @@ impl Running {
         for exporter in &self.exporters {
             exporter.stop().await;
         }
-        let last = Instant::now() + LAST_METRICS;
+        let last = deadline.max(Instant::now() + LAST_METRICS);
         all(self.periodic.into_iter().map(|p| p.stop(last))).await;
         for extension in self.extensions {
             extension.stop().await;
@@ -375,7 +379,8 @@ impl Running {
     }
 
     /// Stops, so that another configuration can take over, without losing what waits in memory for
-    /// a target that is away: that goes on being sent until the returned task ends.
+    /// a target that is away: that, and the last metrics, go on being sent until the returned task
+    /// ends.
     pub async fn hand_over(self) -> JoinHandle<()> {
         let start = Instant::now();
         self.readiness.send_replace(Readiness::Unavailable);
@@ -404,22 +409,24 @@ impl Running {
                 exporter.stop().await;
             }
         });
-        if tokio::time::timeout(HAND_OVER_WAIT, &mut draining)
-            .await
-            .is_err()
-        {
+        let waited = tokio::time::timeout(HAND_OVER_WAIT, &mut draining).await;
+        let is_drained = waited.is_ok();
+        if !is_drained {
             tracing::warn!("queues of the old configuration are still being drained");
-        } else {
-            draining = tokio::spawn(async {});
         }
         for extension in self.extensions {
             extension.stop().await;
         }
-        let last = Instant::now() + LAST_METRICS;
-        all(self.periodic.into_iter().map(|p| p.stop(last))).await;
         let deadline = Instant::now() + Duration::from_millis(100);
         all(self.metrics.into_iter().map(|server| server.stop(deadline))).await;
-        draining
+        let last = Instant::now() + LAST_METRICS_BESIDE;
+        tokio::spawn(async move {
+            all(self.periodic.into_iter().map(|p| p.stop(last))).await;
+            if !is_drained {
+                // What panics has ended as well.
+                let _ = draining.await;
+            }
+        })
     }
 }
 

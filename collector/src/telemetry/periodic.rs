@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
 
-use super::Registry;
 use super::metrics_request::{Span, request};
+use super::{Description, Registry};
 use crate::batch::Batch;
 use crate::component::{BuildExporter as _, Context, Exporter, StartError};
 use crate::config::{OwnExporter, PeriodicConfig};
@@ -37,7 +37,9 @@ pub fn start(config: &PeriodicConfig, context: &Context) -> Result<Periodic, Sta
         .exporter;
     let (stopping, stop) = watch::channel(false);
     let (config, registry) = (config.clone(), Arc::clone(&context.registry));
-    let task = tokio::spawn(run(config, exporter, registry, stop));
+    // That of this configuration, also while another takes over.
+    let description = registry.description();
+    let task = tokio::spawn(run(config, exporter, (registry, description), stop));
     Ok(Periodic { stopping, task })
 }
 
@@ -55,7 +57,7 @@ impl Periodic {
 async fn run(
     config: PeriodicConfig,
     exporter: Arc<dyn Exporter>,
-    registry: Arc<Registry>,
+    (registry, description): (Arc<Registry>, Arc<Description>),
     mut stop: watch::Receiver<bool>,
 ) {
     let mut ticks = interval_at(Instant::now() + config.interval, config.interval);
@@ -65,7 +67,7 @@ async fn run(
             _ = ticks.tick() => false,
             _ = stop.wait_for(|stopping| *stopping) => true,
         };
-        match own_metrics(&registry) {
+        match own_metrics(&registry, &description) {
             Ok(batch) => match timeout(config.timeout, exporter.export(batch)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "own metrics could not be sent"),
@@ -81,10 +83,10 @@ async fn run(
     }
 }
 
-fn own_metrics(registry: &Registry) -> Result<Batch, WireError> {
+fn own_metrics(registry: &Registry, description: &Description) -> Result<Batch, WireError> {
     let end = SystemTime::now();
     // The clock may have been set back since.
     let start = registry.started_at().min(end);
-    let resource = &registry.description().resource;
+    let resource = &description.resource;
     request(&registry.read(), resource, Span { start, end }).map(Batch::from)
 }

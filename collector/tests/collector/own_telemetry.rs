@@ -1,8 +1,14 @@
 //! What a collector says of itself.
 
+use std::io::ErrorKind;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use collector::network::{Encoding, Protocol};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::*;
 
@@ -269,4 +275,62 @@ service:
     let starts: Vec<_> = starts.collect();
     assert!(!starts.is_empty());
     assert!(starts.iter().all(|start| *start == starts[0]), "{starts:?}");
+}
+
+/// Longer than a collector waits for its last metrics when nothing else is left of its time.
+const THINKS: Duration = Duration::from_millis(1_500);
+
+/// Answers a request late; whether somebody still waited for it.
+async fn answer_late(mut stream: TcpStream) -> bool {
+    let mut buffer = vec![0; 1 << 16];
+    assert!(stream.read(&mut buffer).await.unwrap() > 0);
+    tokio::time::sleep(THINKS).await;
+    let rest = loop {
+        match stream.try_read(&mut buffer) {
+            Ok(0) => break Ok(0),
+            Ok(_) => {}
+            Err(error) => break Err(error.kind()),
+        }
+    };
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    rest == Err(ErrorKind::WouldBlock) && stream.write_all(answer).await.is_ok()
+}
+
+#[tokio::test]
+async fn the_last_metrics_reach_a_slow_target_after_a_reload_and_at_the_end() {
+    let folder = folder();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = listener.local_addr().unwrap().port();
+    let answered = Arc::<Mutex<Vec<bool>>>::default();
+    let noted = Arc::clone(&answered);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let is_awaited = answer_late(stream).await;
+            noted.lock().unwrap().push(is_awaited);
+        }
+    });
+    let yaml = format!(
+        "
+receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:{}'}}}}}}}}
+exporters: {{debug: }}
+service:
+  telemetry:
+    metrics:
+      readers:
+        - periodic: {{interval: 3600000, exporter: {{otlp: {{protocol: http/protobuf, endpoint: 'http://127.0.0.1:{target}'}}}}}}
+  pipelines: {{traces: {{receivers: [otlp], exporters: [debug]}}}}
+",
+        port()
+    );
+    let mut collector = Collector::start(&write(folder.path(), "c.yaml", &yaml)).await;
+    collector.signal("HUP");
+    let count = || answered.lock().unwrap().len();
+    until("the metrics of the old configuration", async || {
+        count() == 1
+    })
+    .await;
+    collector.terminate();
+    assert_eq!(collector.wait().await, Some(0));
+    until("the last metrics", async || count() == 2).await;
+    assert_eq!(*answered.lock().unwrap(), [true, true]);
 }
