@@ -60,15 +60,29 @@ pub(super) fn scope(name: &str) -> &'static str {
     found.map_or("", |(_, scope)| scope)
 }
 
-/// The unit of a metric, as UCUM has it; nothing for what is only counted.
+/// What is counted, by the end of a metric's name, as otelcol has it in UCUM; the first that fits.
+const COUNTED: &[(&str, &str)] = &[
+    ("_seconds", "s"),
+    ("_bytes", "By"),
+    ("_spans", "{spans}"),
+    ("_metric_points", "{datapoints}"),
+    ("_log_records", "{records}"),
+    ("_items", "{items}"),
+    ("_queue_size", "{batches}"),
+    ("_queue_capacity", "{batches}"),
+    ("_send_size", "{units}"),
+    ("_trigger_send", "{times}"),
+    ("_cardinality", "{combinations}"),
+    ("_filtered", "1"),
+    ("_sampled", "1"),
+];
+
+/// The unit of a metric; nothing when otelcol has no such metric that says one.
 pub(super) fn unit(name: &str) -> &'static str {
     let known = UNITS.iter().find(|(known, _)| *known == name);
-    let word = known.map_or(name, |(_, unit)| unit);
-    match word.rsplit('_').next() {
-        Some("seconds") => "s",
-        Some("bytes") => "By",
-        _ => "",
-    }
+    let name = known.map_or(name.to_owned(), |(name, unit)| format!("{name}_{unit}"));
+    let found = COUNTED.iter().find(|(end, _)| name.ends_with(end));
+    found.map_or("", |(_, unit)| unit)
 }
 
 /// The metrics as text, each under the name that `naming` asks for.
@@ -209,6 +223,25 @@ mod tests {
         let resource = [("service.name", "c"), ("zone", "1")];
         let resource = resource.map(|(name, value)| (name.to_owned(), value.to_owned()));
         render(&families, &resource, naming)
+    }
+
+    #[test]
+    fn units_are_those_of_otelcol() {
+        for (name, expected) in [
+            ("otelcol_process_uptime", "s"),
+            ("otelcol_process_memory_rss", "By"),
+            ("otelcol_processor_batch_batch_send_size_bytes", "By"),
+            ("otelcol_processor_batch_batch_send_size", "{units}"),
+            ("otelcol_receiver_accepted_spans", "{spans}"),
+            ("otelcol_exporter_sent_metric_points", "{datapoints}"),
+            ("otelcol_exporter_send_failed_log_records", "{records}"),
+            ("otelcol_processor_incoming_items", "{items}"),
+            ("otelcol_exporter_queue_size", "{batches}"),
+            ("otelcol_processor_filter_logs_filtered", "1"),
+            ("otelcol_exporter_partial_success_rejected", ""),
+        ] {
+            assert_eq!(unit(name), expected, "{name}");
+        }
     }
 
     #[test]
