@@ -197,10 +197,14 @@ async fn what_comes_out() {
 /// A gRPC status, and the items that came out.
 type Outcome = (String, Vec<String>);
 
-/// How a case ended, in each of the pipelines that bring out what came in.
+/// How a case ended, in each of the pipelines that bring out what came in, or in all of them when
+/// one lacks what another has.
 fn summary((status, items): &Outcome, configuration: &Configuration) -> String {
-    let items = items.len().div_ceil(configuration.branches());
-    format!("gRPC {status}, {items} items")
+    let (items, branches) = (items.len(), configuration.branches());
+    match items % branches {
+        0 => format!("gRPC {status}, {} items", items / branches),
+        _ => format!("gRPC {status}, {items} items of {branches} pipelines"),
+    }
 }
 
 /// The items of the one that the other has not.
