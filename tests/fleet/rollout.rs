@@ -1,9 +1,8 @@
 //! Rollouts: gateways that are left out by their balancer while they change, and canaries.
 
-use std::collections::BTreeSet;
 use std::process::Stdio;
 
-use fleet_tests::{Lab, Output, Requirement};
+use fleet_tests::{Lab, Requirement};
 
 use crate::Test;
 use crate::failure::{server_state, wait_for};
@@ -62,7 +61,8 @@ fn a_rolling_change_with_drain_loses_and_refuses_nothing(lab: &Lab) {
     let edit = lab
         .project()
         .edit(TEMPLATE, STREAMS, "max_concurrent_streams: 260");
-    let (output, seen) = watch_states(lab, || lab.project().apply());
+    let begun = lab.ssh("lb-1", "date +%s");
+    let output = lab.project().apply();
     std::fs::write(enough, "").expect("a file");
     let ended = client.wait_with_output().expect("an end");
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();
@@ -72,23 +72,19 @@ fn a_rolling_change_with_drain_loses_and_refuses_nothing(lab: &Lab) {
         "{said}\n{}",
         String::from_utf8_lossy(&ended.stderr)
     );
+    let servers = said_of_servers(lab, begun.trim());
     for gateway in GATEWAYS {
         for what in ["left out", "used again"] {
             let line = format!("{gateway}: {what} by lb-1");
             assert!(output.stderr.contains(&line), "{}", output.describe());
         }
-        let states: Vec<&String> = seen
-            .iter()
-            .filter_map(|(host, state)| (host == gateway).then_some(state))
-            .collect();
-        println!("HAProxy saw {gateway} as {states:?}");
-        let out = |state: &&String| state.starts_with("DRAIN") || state.starts_with("MAINT");
-        assert!(states.into_iter().any(|state| out(&state)), "{seen:?}");
+        let server = format!("Server gateways_grpc/{gateway}");
+        let says = |what: &str| servers.contains(&format!("{server} {what}"));
+        assert!(says("is going DOWN for maintenance"), "{servers}");
+        assert!(says("is UP/READY"), "{servers}");
         assert_eq!(server_state(lab, gateway), "UP");
-        assert!(
-            !seen.contains(&(gateway.to_owned(), "DOWN".to_owned())),
-            "{gateway} was stopped while HAProxy still sent to it: {seen:?}"
-        );
+        let sick = says("is DOWN") || says("was DOWN");
+        assert!(!sick, "stopped while HAProxy still sent to it: {servers}");
     }
     assert_eq!(
         refused(lab),
@@ -207,27 +203,12 @@ fn too_few_ready_hosts_are_refused(lab: &Lab) {
     drop((pace, edit));
 }
 
-/// The states in which HAProxy was seen to have each gateway, and what `run` gave. The balancer's
-/// host looks by itself, without a pause: a gateway may be left out for some tenths of a second.
-fn watch_states(lab: &Lab, run: impl FnOnce() -> Output) -> (Output, BTreeSet<(String, String)>) {
-    const ENOUGH: &str = "/run/watched-enough";
-    let look = telemetry::fetch("127.0.0.1", 8404, "/stats;csv");
-    let watch = format!(
-        "end=$(($(date +%s) + 300)); while ! [ -e {ENOUGH} ] && [ $(date +%s) -lt $end ]; do \
-         {look} | grep ^gateways_grpc,; done | sort -u; rm {ENOUGH}"
+/// What HAProxy has said of its servers since it was so many seconds after 1970.
+fn said_of_servers(lab: &Lab, since: &str) -> String {
+    let script = format!(
+        "journalctl --sync && journalctl --quiet --unit haproxy --since @{since} --output cat"
     );
-    std::thread::scope(|scope| {
-        let watcher = scope.spawn(|| lab.ssh("lb-1", &watch));
-        let output = run();
-        let _ = lab.ssh("lb-1", &format!("touch {ENOUGH}"));
-        let rows = watcher.join().expect("states");
-        let states = rows.lines().filter_map(|row| {
-            let mut fields = row.split(',').skip(1);
-            let gateway = fields.next().filter(|name| GATEWAYS.contains(name))?;
-            Some((gateway.to_owned(), fields.nth(15)?.to_owned()))
-        });
-        (output, states.collect())
-    })
+    lab.ssh("lb-1", &script)
 }
 
 /// How many responses HAProxy has made an error, over both ports.
