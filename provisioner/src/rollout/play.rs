@@ -142,10 +142,11 @@ impl PlayRun<'_> {
         let members = self.sessions.iter_mut().filter(|session| {
             session.failure.is_none() && self.group.iter().any(|host| host == session.name())
         });
-        let name = &self.play.name;
+        let (name, options) = (&self.play.name, self.options);
         let looked: Vec<Option<String>> = stream::iter(members)
             .map(|session| async {
-                let healthy = matches!(session.look(name).await, Ok(None));
+                let look = async |one: &mut HostSession| one.look(name).await;
+                let healthy = matches!(session.persist(options, look).await, Ok(None));
                 healthy.then(|| session.name().to_owned())
             })
             .buffer_unordered(self.options.forks.max(1))
