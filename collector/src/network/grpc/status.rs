@@ -235,21 +235,20 @@ fn percent_encode(text: &str) -> String {
 }
 
 fn percent_decode(text: &str) -> String {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
-        let hex = tail
-            .get(..2)
-            .and_then(|pair| std::str::from_utf8(pair).ok());
-        match (
-            first,
-            hex.and_then(|pair| u8::from_str_radix(pair, 16).ok()),
-        ) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
+        let escaped = match rest {
+            [b'%', high, low, ..] => digit(*high).zip(digit(*low)),
+            _ => None,
+        };
+        match escaped {
+            Some((high, low)) => {
+                out.push((high << 4 | low) as u8);
                 rest = &tail[2..];
             }
-            _ => {
+            None => {
                 out.push(*first);
                 rest = tail;
             }
@@ -282,6 +281,7 @@ mod tests {
         assert_eq!(percent_encode("a%\n"), "a%25%0A");
         assert_eq!(percent_decode(&percent_encode(text)), text);
         assert_eq!(percent_decode("%zz%"), "%zz%");
+        assert_eq!(percent_decode("%+5%4a%4A"), "%+5JJ");
     }
 
     #[test]
