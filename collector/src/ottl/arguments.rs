@@ -1,6 +1,6 @@
-//! What an editor is given.
+//! What a function is given.
 //!
-//! In: expressions. Out: what an editor needs of them, one by one.
+//! In: expressions. Out: what a function needs of them, one by one.
 //! Invariant: what does not fit is refused at its column.
 
 use regex::bytes::Regex;
@@ -8,21 +8,39 @@ use regex::bytes::Regex;
 use super::compile::{is_own_attributes, literal_text, regex};
 use super::fault::ParseFault;
 use super::merge::Strategy;
+use super::parameters::Parameters;
 use super::path::{Context, Field, Path};
-use super::syntax::{Expr, Node};
+use super::syntax::{Argument, Expr, Node};
 use super::text::glob;
 
-/// The arguments of an editor, taken one by one.
+/// The arguments of a function, taken one by one.
 pub(super) struct Arguments {
     pub(super) name: String,
     pub(super) column: usize,
     pub(super) context: Context,
-    pub(super) rest: std::vec::IntoIter<Expr>,
+    /// One for each parameter.
+    pub(super) rest: std::vec::IntoIter<Option<Expr>>,
 }
 
 impl Arguments {
+    /// The arguments in the order of the parameters.
+    pub(super) fn of(
+        name: &str,
+        column: usize,
+        context: Context,
+        arguments: Vec<Argument>,
+        parameters: Parameters,
+    ) -> Result<Self, ParseFault> {
+        Ok(Self {
+            name: name.to_owned(),
+            column,
+            context,
+            rest: parameters.arrange(name, column, arguments)?.into_iter(),
+        })
+    }
+
     pub(super) fn next(&mut self) -> Result<Expr, ParseFault> {
-        match self.rest.next() {
+        match self.optional() {
             Some(expr) => Ok(expr),
             None => {
                 let message = format!("{} takes more arguments", self.name);
@@ -31,18 +49,9 @@ impl Arguments {
         }
     }
 
-    pub(super) fn end(mut self) -> Result<(), ParseFault> {
-        match self.rest.next() {
-            None => Ok(()),
-            Some(extra) => {
-                let message = format!("{} takes fewer arguments", self.name);
-                Err(ParseFault::new(extra.column, message))
-            }
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.rest.as_slice().is_empty()
+    /// The next argument, which may be left out.
+    pub(super) fn optional(&mut self) -> Option<Expr> {
+        self.rest.next().flatten()
     }
 
     pub(super) fn text(&mut self, what: &str) -> Result<String, ParseFault> {
@@ -55,6 +64,20 @@ impl Arguments {
         regex(&literal_text(expr, "a pattern")?, column)
     }
 
+    /// A pattern with groups, of which at least one must have a name.
+    pub(super) fn groups(&mut self) -> Result<Regex, ParseFault> {
+        let expr = self.next()?;
+        let column = expr.column;
+        let pattern = regex(&literal_text(expr, "a pattern")?, column)?;
+        match pattern.capture_names().flatten().next() {
+            Some(_) => Ok(pattern),
+            None => {
+                let message = "the pattern needs a named group, such as (?P<name>\\w+)";
+                Err(ParseFault::new(column, message))
+            }
+        }
+    }
+
     pub(super) fn glob(&mut self) -> Result<Regex, ParseFault> {
         let expr = self.next()?;
         let column = expr.column;
@@ -62,14 +85,7 @@ impl Arguments {
     }
 
     pub(super) fn count(&mut self) -> Result<usize, ParseFault> {
-        let expr = self.next()?;
-        match expr.node {
-            Node::Int(number) if number >= 0 => Ok(usize::try_from(number).unwrap_or(usize::MAX)),
-            _ => {
-                let message = "expected a whole number of zero or more";
-                Err(ParseFault::new(expr.column, message))
-            }
-        }
+        count(self.next()?)
     }
 
     pub(super) fn strategy(&mut self) -> Result<Strategy, ParseFault> {
@@ -88,17 +104,8 @@ impl Arguments {
     }
 
     pub(super) fn texts(&mut self) -> Result<Vec<String>, ParseFault> {
-        let expr = self.next()?;
-        match expr.node {
-            Node::List(items) => items
-                .into_iter()
-                .map(|item| literal_text(item, "a key"))
-                .collect(),
-            _ => Err(ParseFault::new(
-                expr.column,
-                "expected a list such as [\"a\", \"b\"]",
-            )),
-        }
+        let items = items(self.next()?)?.into_iter();
+        items.map(|item| literal_text(item, "a key")).collect()
     }
 
     fn path(&mut self) -> Result<(Path, usize), ParseFault> {
@@ -161,6 +168,28 @@ impl Arguments {
         match is_fixed {
             false => Ok(path),
             true => Err(ParseFault::new(column, "this path cannot be changed yet")),
+        }
+    }
+}
+
+/// A number that is written out, of which there are none below zero.
+pub(super) fn count(expr: Expr) -> Result<usize, ParseFault> {
+    match expr.node {
+        Node::Int(number) if number >= 0 => Ok(usize::try_from(number).unwrap_or(usize::MAX)),
+        _ => {
+            let message = "expected a whole number of zero or more";
+            Err(ParseFault::new(expr.column, message))
+        }
+    }
+}
+
+/// What stands in a list that is written out.
+pub(super) fn items(expr: Expr) -> Result<Vec<Expr>, ParseFault> {
+    match expr.node {
+        Node::List(items) => Ok(items),
+        _ => {
+            let message = "expected a list such as [\"a\", \"b\"]";
+            Err(ParseFault::new(expr.column, message))
         }
     }
 }

@@ -169,19 +169,9 @@ pub(super) fn replace_attributes(record: &mut Record<'_>, pairs: Pairs) {
 /// The bytes of an `AnyValue` that has a value where keys lead in it; nothing when attributes
 /// cannot hold the value.
 fn put(old: &[u8], keys: &[Key], value: &Value<'_>) -> Result<Option<Vec<u8>>, EvalFault> {
-    let whole;
-    let value = match value {
-        Value::Attributes(_) => {
-            whole = Value::of_pairs(&pairs(value)?);
-            &whole
-        }
-        value => value,
-    };
-    let Some(value) = value.any_value() else {
+    let Some(new) = value.any_bytes() else {
         return Ok(None);
     };
-    let mut new = Vec::new();
-    value.write(&mut new);
     let new = placed(old, keys, new)?;
     let deep = levels(AnyValue::of(&new));
     // What came in deep may be changed beside that: else nothing could be taken out of it.
@@ -249,7 +239,7 @@ fn placed(old: &[u8], keys: &[Key], new: Vec<u8>) -> Result<Vec<u8>, EvalFault> 
 }
 
 /// How many maps and lists stand inside of each other; a receiver has bounded what came in.
-fn levels(value: AnyValue<'_>) -> usize {
+pub(super) fn levels(value: AnyValue<'_>) -> usize {
     match value {
         AnyValue::Map(_) => {
             let inner = value.pairs().map(|(_, value)| levels(value));

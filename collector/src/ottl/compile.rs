@@ -6,13 +6,12 @@
 use std::borrow::Cow;
 
 use collector_otlp::schema::enums;
-use collector_otlp::{AnyValue, wire};
 
 use super::evaluate::{Getter, Test};
 use super::fault::ParseFault;
-use super::function::{FUNCTIONS, Function, UNSUPPORTED};
+use super::function::Function;
 use super::path::{Context, Field, Path};
-use super::syntax::{Call, Expr, Node};
+use super::syntax::{Expr, Node};
 use super::value::Value;
 use crate::config::diagnostic::did_you_mean;
 use crate::pattern;
@@ -65,8 +64,9 @@ impl Compiler {
             Node::Matches(left, right) => {
                 self.saw_match_sign = true;
                 let column = right.column;
-                let pattern = self.pattern(*right, column)?;
-                Test::Truth(Getter::Call(pattern, vec![self.getter(*left)?], Vec::new()))
+                let pattern = regex(&literal_text(*right, "a pattern")?, column)?;
+                let target = vec![self.getter(*left)?];
+                Test::Truth(Getter::Call(Function::IsMatch(pattern), target, Vec::new()))
             }
             Node::Call(call) => match self.call(call)? {
                 getter @ Getter::RootSpan => Test::Truth(getter),
@@ -109,10 +109,16 @@ impl Compiler {
                     column,
                 )?
             }
-            Node::List(items) => {
-                let items: Result<Vec<_>, _> =
-                    items.into_iter().map(|item| self.getter(item)).collect();
-                folded(Getter::List(items?), column)?
+            Node::List(items) => folded(Getter::List(self.getters(items)?), column)?,
+            Node::Map(pairs) => {
+                let mut entries: Vec<(String, Getter)> = Vec::new();
+                for (key, value) in pairs {
+                    let value = self.getter(value)?;
+                    // As in otelcol, the last with a key counts.
+                    entries.retain(|(known, _)| *known != key);
+                    entries.push((key, value));
+                }
+                folded(Getter::Map(entries), column)?
             }
             Node::Call(call) => self.call(call)?,
             Node::Or(_) | Node::And(_) | Node::Not(_) | Node::Compare(..) | Node::Matches(..) => {
@@ -122,93 +128,9 @@ impl Compiler {
         })
     }
 
-    fn call(&mut self, call: Call) -> Result<Getter, ParseFault> {
-        let Call {
-            column,
-            name,
-            arguments,
-            keys,
-        } = call;
-        let count = arguments.len();
-        if name == "IsRootSpan" && self.context == Context::Span {
-            arity(&name, count, 0, 0, column)?;
-            return Ok(Getter::RootSpan);
-        }
-        if name == "IsMatch" || name == "ExtractPatterns" {
-            arity(&name, count, 2, 2, column)?;
-            let mut arguments = arguments.into_iter();
-            let (Some(target), Some(pattern)) = (arguments.next(), arguments.next()) else {
-                return Err(ParseFault::new(
-                    column,
-                    format!("{name} takes two arguments"),
-                ));
-            };
-            let at = pattern.column;
-            let (target, mut function) = (self.getter(target)?, self.pattern(pattern, at)?);
-            if name == "ExtractPatterns" {
-                function = named_groups(function, at)?;
-            }
-            return folded(Getter::Call(function, vec![target], keys), column);
-        }
-        if name == "Now" {
-            arity(&name, count, 0, 0, column)?;
-            return Ok(Getter::Now);
-        }
-        if name == "ConvertCase" {
-            arity(&name, count, 2, 2, column)?;
-            let mut arguments = arguments.into_iter();
-            let target = arguments.next().map(|target| self.getter(target));
-            let function = arguments.next().map(case).transpose()?;
-            let (Some(target), Some(function)) = (target, function) else {
-                return Err(ParseFault::new(column, "ConvertCase takes two arguments"));
-            };
-            return folded(Getter::Call(function, vec![target?], keys), column);
-        }
-        let found = FUNCTIONS.iter().find(|(known, ..)| *known == name);
-        let Some((_, function, least, most)) = found else {
-            return Err(unknown(&name, column));
-        };
-        arity(&name, count, *least, *most, column)?;
-        let arguments: Result<Vec<_>, _> = arguments
-            .into_iter()
-            .map(|argument| self.getter(argument))
-            .collect();
-        folded(Getter::Call(function.clone(), arguments?, keys), column)
-    }
-
-    fn pattern(&mut self, expr: Expr, column: usize) -> Result<Function, ParseFault> {
-        let text = literal_text(expr, "a pattern")?;
-        regex(&text, column).map(Function::IsMatch)
-    }
-}
-
-/// The same pattern for its groups, of which at least one must have a name.
-fn named_groups(function: Function, column: usize) -> Result<Function, ParseFault> {
-    match function {
-        Function::IsMatch(pattern) if pattern.capture_names().flatten().next().is_some() => {
-            Ok(Function::ExtractPatterns(pattern))
-        }
-        _ => {
-            let message = "the pattern needs a named group, such as (?P<name>\\w+)";
-            Err(ParseFault::new(column, message))
-        }
-    }
-}
-
-/// What the second argument of `ConvertCase` stands for.
-fn case(expr: Expr) -> Result<Function, ParseFault> {
-    let column = expr.column;
-    match literal_text(expr, "a case")?.as_str() {
-        "lower" => Ok(Function::ToLowerCase),
-        "upper" => Ok(Function::ToUpperCase),
-        other @ ("snake" | "camel") => {
-            let message = format!("the case {other:?} is not supported yet");
-            Err(ParseFault::new(column, message))
-        }
-        other => {
-            let message = format!("the case must be \"lower\" or \"upper\", not {other:?}");
-            Err(ParseFault::new(column, message))
-        }
+    /// Compiles a value where there is one.
+    pub(super) fn getters(&mut self, exprs: Vec<Expr>) -> Result<Vec<Getter>, ParseFault> {
+        exprs.into_iter().map(|expr| self.getter(expr)).collect()
     }
 }
 
@@ -230,52 +152,12 @@ pub(super) fn literal_text(expr: Expr, what: &str) -> Result<String, ParseFault>
 }
 
 /// The value itself, when it depends on nothing; what cannot be computed is a fault at once.
-fn folded(getter: Getter, column: usize) -> Result<Getter, ParseFault> {
+pub(super) fn folded(getter: Getter, column: usize) -> Result<Getter, ParseFault> {
     match getter.constant() {
         None => Ok(getter),
         Some(Ok(value)) => Ok(Getter::Literal(value)),
         Some(Err(fault)) => Err(ParseFault::new(column, fault.to_string())),
     }
-}
-
-fn arity(
-    name: &str,
-    count: usize,
-    least: usize,
-    most: usize,
-    column: usize,
-) -> Result<(), ParseFault> {
-    if (least..=most).contains(&count) {
-        return Ok(());
-    }
-    let wanted = match least == most {
-        true => least.to_string(),
-        false => format!("{least} to {most}"),
-    };
-    let plural = if wanted == "1" { "" } else { "s" };
-    let message = format!("{name} takes {wanted} argument{plural}, not {count}");
-    Err(ParseFault::new(column, message))
-}
-
-fn unknown(name: &str, column: usize) -> ParseFault {
-    if UNSUPPORTED.contains(&name) {
-        return ParseFault::new(column, format!("the function {name} is not supported yet"));
-    }
-    if name == "IsRootSpan" {
-        return ParseFault::new(column, "IsRootSpan applies to spans only");
-    }
-    let names = FUNCTIONS.iter().map(|(known, ..)| *known);
-    let help = did_you_mean(
-        name,
-        names.chain([
-            "ConvertCase",
-            "ExtractPatterns",
-            "IsMatch",
-            "IsRootSpan",
-            "Now",
-        ]),
-    );
-    ParseFault::new(column, format!("there is no function {name:?}")).with_help(help)
 }
 
 fn symbol(name: &str, column: usize) -> Result<i64, ParseFault> {
@@ -288,20 +170,6 @@ fn symbol(name: &str, column: usize) -> Result<i64, ParseFault> {
             Err(ParseFault::new(column, message).with_help(help))
         }
     }
-}
-
-/// The values of a list as the bytes of an `ArrayValue`; what no attribute can hold is nil there.
-pub(super) fn list_of<'v>(values: impl Iterator<Item = Value<'v>>) -> Value<'static> {
-    let mut list = Vec::new();
-    for value in values {
-        let mut element = Vec::new();
-        value
-            .any_value()
-            .unwrap_or(AnyValue::Empty)
-            .write(&mut element);
-        wire::write_bytes(&mut list, 1, &element);
-    }
-    Value::List(Cow::Owned(list))
 }
 
 /// Whether a path stands for all attributes of the record that its context is about.

@@ -5,17 +5,19 @@
 
 use std::borrow::Cow;
 
-use collector_otlp::{AnyValue, Record};
+use collector_otlp::{AnyValue, Record, wire};
 use regex::bytes::Regex;
 
-use super::arguments::Arguments;
-use super::assign::{Cache, assign, flat, replace_attributes};
-use super::compile::Compiler;
+use super::arguments::{Arguments, count, items};
+use super::assign::{Cache, assign, flat, levels, replace_attributes};
+use super::compile::{Compiler, literal_text};
 use super::evaluate::Getter;
 use super::fault::{EvalFault, ParseFault};
+use super::json::DEPTH;
 use super::merge::{Strategy, merge, merge_pairs, pairs};
+use super::parameters::Parameters;
 use super::path::{Field, Path, Setting, View};
-use super::syntax::{Call, Key};
+use super::syntax::{Call, Expr, Key};
 use super::text::boundary;
 use super::value::Value;
 use crate::config::diagnostic::did_you_mean;
@@ -41,27 +43,50 @@ pub(super) enum Editor {
     ReplaceAllKeys(Regex, String),
     Limit(usize, Vec<String>),
     MergeMaps(Getter, Strategy),
+    Append(Path, Vec<Getter>),
 }
 
-const EDITORS: &[&str] = &[
-    "set",
-    "delete_key",
-    "delete_matching_keys",
-    "keep_keys",
-    "keep_matching_keys",
-    "truncate_all",
-    "replace_pattern",
-    "replace_all_patterns",
-    "replace_match",
-    "replace_all_matches",
-    "limit",
-    "merge_maps",
-    "flatten",
+/// The editors, with the names that otelcol has for their parameters.
+const EDITORS: &[(&str, Parameters)] = &[
+    (
+        "append",
+        Parameters::first(1, &["target", "value", "values"]),
+    ),
+    ("delete_key", Parameters::all(&["target", "key"])),
+    ("delete_matching_keys", PATTERN),
+    (
+        "flatten",
+        Parameters::first(1, &["target", "prefix", "depth"]),
+    ),
+    ("keep_keys", Parameters::all(&["target", "keys"])),
+    ("keep_matching_keys", PATTERN),
+    (
+        "limit",
+        Parameters::all(&["target", "limit", "priority_keys"]),
+    ),
+    (
+        "merge_maps",
+        Parameters::all(&["target", "source", "strategy"]),
+    ),
+    ("replace_all_matches", MATCH),
+    (
+        "replace_all_patterns",
+        Parameters::all(&["target", "mode", "regex_pattern", "replacement"]),
+    ),
+    ("replace_match", MATCH),
+    (
+        "replace_pattern",
+        Parameters::all(&["target", "regex_pattern", "replacement"]),
+    ),
+    ("set", Parameters::all(&["target", "value"])),
+    ("truncate_all", Parameters::all(&["target", "limit"])),
 ];
+
+const PATTERN: Parameters = Parameters::all(&["target", "pattern"]);
+const MATCH: Parameters = Parameters::all(&["target", "pattern", "replacement"]);
 
 /// Editors that otelcol has and this collector does not.
 const UNSUPPORTED: &[&str] = &[
-    "append",
     "convert_sum_to_gauge",
     "convert_gauge_to_sum",
     "extract_count_metric",
@@ -75,14 +100,14 @@ const UNSUPPORTED: &[&str] = &[
 
 impl Editor {
     pub(super) fn compile(compiler: &mut Compiler, call: Call) -> Result<Self, ParseFault> {
-        let mut arguments = Arguments {
-            name: call.name.clone(),
-            column: call.column,
-            context: compiler.context,
-            rest: call.arguments.into_iter(),
+        let (name, column, context) = (call.name.as_str(), call.column, compiler.context);
+        let Some((_, parameters)) = EDITORS.iter().find(|(known, _)| *known == name) else {
+            return Err(unknown(name, column));
         };
-        let editor = match call.name.as_str() {
+        let mut arguments = Arguments::of(name, column, context, call.arguments, *parameters)?;
+        Ok(match name {
             "set" => set(compiler, &mut arguments)?,
+            "append" => append(compiler, &mut arguments)?,
             "delete_key"
             | "delete_matching_keys"
             | "keep_keys"
@@ -116,10 +141,8 @@ impl Editor {
                 }
                 Self::Limit(most, keys)
             }
-            _ => return Err(unknown(&call.name, call.column)),
-        };
-        arguments.end()?;
-        Ok(editor)
+            _ => return Err(unknown(name, column)),
+        })
     }
 
     /// Changes the record.
@@ -183,6 +206,11 @@ impl Editor {
                 let pairs = pairs(&source.read(&view)?)?;
                 merge(record, pairs, *strategy);
             }
+            Self::Append(path, added) => {
+                let view = View::of(setting.with(&cache.0), record);
+                let list = appended(path.read(&view), added, &view)?;
+                assign(record, cache, path, &list)?;
+            }
         }
         Ok(())
     }
@@ -219,11 +247,17 @@ impl Editor {
 
 fn set(compiler: &mut Compiler, arguments: &mut Arguments) -> Result<Editor, ParseFault> {
     let path = arguments.settable()?;
-    let getter = compiler.getter(arguments.next()?)?;
+    let value = arguments.next()?;
+    let column = value.column;
+    let getter = compiler.getter(value)?;
     if let (Field::Attributes, [Key::Name(key)]) = (path.field, path.keys.as_slice())
         && let Getter::Literal(value) = &getter
         && let Some(value) = value.any_value()
     {
+        if levels(value) > DEPTH {
+            let message = format!("this is nested deeper than {DEPTH} levels");
+            return Err(ParseFault::new(column, message));
+        }
         let mut bytes = Vec::new();
         value.write(&mut bytes);
         return Ok(Editor::SetConstant(key.clone(), bytes));
@@ -240,14 +274,14 @@ fn of_map(compiler: &mut Compiler, arguments: &mut Arguments) -> Result<Editor, 
         "keep_keys" => Editor::KeepKeys(arguments.texts()?),
         "keep_matching_keys" => Editor::KeepMatchingKeys(arguments.pattern()?),
         "flatten" => {
-            let prefix = match arguments.is_empty() {
-                true => String::new(),
-                false => arguments.text("a prefix")?,
+            let prefix = match arguments.optional() {
+                None => String::new(),
+                Some(prefix) => literal_text(prefix, "a prefix")?,
             };
             let column = arguments.column;
-            let depth = match arguments.is_empty() {
-                true => usize::MAX,
-                false => arguments.count()?,
+            let depth = match arguments.optional() {
+                None => usize::MAX,
+                Some(depth) => count(depth)?,
             };
             if depth == 0 {
                 return Err(ParseFault::new(column, "a depth of flatten is 1 or more"));
@@ -263,6 +297,20 @@ fn of_map(compiler: &mut Compiler, arguments: &mut Arguments) -> Result<Editor, 
         Some(path) => Editor::InMap(path, Box::new(editor)),
         None => editor,
     })
+}
+
+fn append(compiler: &mut Compiler, arguments: &mut Arguments) -> Result<Editor, ParseFault> {
+    let path = arguments.settable()?;
+    let (value, values) = (arguments.optional(), arguments.optional());
+    if value.is_none() && values.is_none() {
+        let message = "append takes a value or values";
+        return Err(ParseFault::new(arguments.column, message));
+    }
+    let mut added: Vec<Expr> = value.into_iter().collect();
+    if let Some(values) = values {
+        added.extend(items(values)?);
+    }
+    Ok(Editor::Append(path, compiler.getters(added)?))
 }
 
 fn replace_all(arguments: &mut Arguments) -> Result<Editor, ParseFault> {
@@ -284,9 +332,42 @@ fn unknown(name: &str, column: usize) -> ParseFault {
     if UNSUPPORTED.contains(&name) {
         return ParseFault::new(column, format!("the function {name} is not supported yet"));
     }
-    let help = did_you_mean(name, EDITORS.iter().copied());
+    let help = did_you_mean(name, EDITORS.iter().map(|(known, _)| *known));
     let message = format!("there is no function {name:?} that changes anything");
     ParseFault::new(column, message).with_help(help)
+}
+
+/// A list of what is there, and of what is added to it.
+fn appended(
+    there: Value<'_>,
+    added: &[Getter],
+    view: &View<'_>,
+) -> Result<Value<'static>, EvalFault> {
+    let mut list = match there {
+        Value::Nil => Vec::new(),
+        Value::List(list) => list.into_owned(),
+        Value::Map(_) | Value::Attributes(_) => {
+            return Err(EvalFault::new("cannot append to a map"));
+        }
+        one => element(&one)?,
+    };
+    for getter in added {
+        list.extend_from_slice(&element(&getter.read(view)?)?);
+    }
+    Ok(Value::List(Cow::Owned(list)))
+}
+
+/// A value as it stands among the bytes of an `ArrayValue`.
+fn element(value: &Value<'_>) -> Result<Vec<u8>, EvalFault> {
+    let Some(bytes) = value.any_bytes() else {
+        return Err(EvalFault::new(format!(
+            "a list cannot hold {}",
+            value.kind()
+        )));
+    };
+    let mut element = Vec::new();
+    wire::write_bytes(&mut element, 1, &bytes);
+    Ok(element)
 }
 
 fn retain(record: &mut Record<'_>, keep: impl Fn(&[u8]) -> bool) {

@@ -5,10 +5,15 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::compile::list_of;
+use collector_otlp::AnyValue;
+use rustix::rand::GetRandomFlags;
+
+use super::assign::levels;
 use super::fault::EvalFault;
 use super::function::Function;
-use super::path::{Path, View};
+use super::json::DEPTH;
+use super::merge::Pairs;
+use super::path::{Path, View, hexadecimal};
 use super::syntax::{Comparison, Key, Operator};
 use super::value::Value;
 
@@ -21,8 +26,12 @@ pub(super) enum Getter {
     Arithmetic(Box<Self>, Operator, Box<Self>),
     Negate(Box<Self>),
     List(Vec<Self>),
+    /// Keys, each once, with their values.
+    Map(Vec<(String, Self)>),
     RootSpan,
     Now,
+    /// A random one, in the usual form.
+    Uuid,
 }
 
 /// Something that is true or false.
@@ -69,8 +78,14 @@ impl Getter {
             Self::List(items) => {
                 let values: Result<Vec<_>, _> =
                     items.iter().map(|getter| getter.read(view)).collect();
-                Ok(list_of(values?.into_iter()))
+                Ok(Value::of_list(values?.into_iter()))
             }
+            Self::Map(entries) => {
+                let values = entries.iter().map(|(_, getter)| getter.read(view));
+                let values: Vec<Value<'v>> = values.collect::<Result<_, _>>()?;
+                map(entries, values.into_iter())
+            }
+            Self::Uuid => uuid(),
             Self::Now => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH);
                 Ok(Value::Time(now.unwrap_or_default().as_nanos() as i128))
@@ -101,7 +116,12 @@ impl Getter {
             Self::Arithmetic(left, operator, right) => {
                 compute(&left.literal()?, *operator, &right.literal()?)
             }
-            Self::List(items) => Ok(list_of(literals(items)?.into_iter())),
+            Self::List(items) => Ok(Value::of_list(literals(items)?.into_iter())),
+            Self::Map(entries) => {
+                let values = entries.iter().map(|(_, getter)| getter.literal());
+                let values: Vec<Value<'static>> = values.collect::<Option<_>>()?;
+                map(entries, values.into_iter())
+            }
             _ => return None,
         })
     }
@@ -173,6 +193,47 @@ fn borrowed<'v>(value: &'v Value<'static>) -> Value<'v> {
         Value::Map(list) => Value::Map(list.as_ref().into()),
         other => other.clone(),
     }
+}
+
+/// The map of keys with values, which must be such that an attribute can hold them.
+fn map<'v>(
+    entries: &[(String, Getter)],
+    values: impl Iterator<Item = Value<'v>>,
+) -> Result<Value<'static>, EvalFault> {
+    let mut pairs = Pairs::new();
+    for ((key, _), value) in entries.iter().zip(values) {
+        let bytes = value
+            .any_bytes()
+            .ok_or_else(|| EvalFault::new(format!("a map cannot hold {}", value.kind())))?;
+        if levels(AnyValue::of(&bytes)) >= DEPTH {
+            let message = format!("a map would be nested deeper than {DEPTH} levels");
+            return Err(EvalFault::new(message));
+        }
+        pairs.push((key.clone().into_bytes(), bytes));
+    }
+    Ok(Value::of_pairs(&pairs))
+}
+
+/// A random UUID: version 4 of RFC 9562.
+fn uuid() -> Result<Value<'static>, EvalFault> {
+    let mut bytes = [0; 16];
+    // The kernel gives up to 256 bytes at once.
+    if rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()) != Ok(bytes.len()) {
+        return Err(EvalFault::new(
+            "the system gives no random bytes for a UUID",
+        ));
+    }
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let digits = hexadecimal(&bytes);
+    let parts = [
+        &digits[..8],
+        &digits[8..12],
+        &digits[12..16],
+        &digits[16..20],
+        &digits[20..],
+    ];
+    Ok(Value::Text(parts.join(&b'-').into()))
 }
 
 fn compute(

@@ -6,11 +6,13 @@
 use std::borrow::Cow;
 
 use collector_otlp::{AnyValue, wire};
+use md5::Md5;
 use regex::bytes::Regex;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
 use super::calendar::{Part, truncated};
+use super::case::{camel, snake};
 use super::fault::EvalFault;
 use super::path::hexadecimal;
 use super::syntax::Comparison;
@@ -35,12 +37,15 @@ pub(super) enum Function {
     Concat,
     ToLowerCase,
     ToUpperCase,
+    ToSnakeCase,
+    ToCamelCase,
     Int,
     Double,
     Text,
     Bool,
     Duration,
     Substring,
+    Md5,
     Sha1,
     Sha256,
     Sha512,
@@ -70,106 +75,6 @@ pub(super) enum Function {
     /// A time from seconds since 1970.
     OfUnix,
 }
-
-/// The converters that take plain arguments, with the least and the most of them.
-pub(super) const FUNCTIONS: &[(&str, Function, usize, usize)] = &[
-    ("Bool", Function::Bool, 1, 1),
-    ("Concat", Function::Concat, 2, 2),
-    ("ContainsValue", Function::ContainsValue, 2, 2),
-    ("Day", Function::Part(Part::Day), 1, 1),
-    ("Double", Function::Double, 1, 1),
-    ("Duration", Function::Duration, 1, 1),
-    ("FNV", Function::Fnv, 1, 1),
-    ("HasPrefix", Function::HasPrefix, 2, 2),
-    ("HasSuffix", Function::HasSuffix, 2, 2),
-    ("Hex", Function::Hex, 1, 1),
-    ("Hour", Function::Part(Part::Hour), 1, 1),
-    ("Hours", Function::Hours, 1, 1),
-    ("Index", Function::Index, 2, 2),
-    ("Int", Function::Int, 1, 1),
-    ("IsBool", Function::IsBool, 1, 1),
-    ("IsDouble", Function::IsDouble, 1, 1),
-    ("IsInt", Function::IsInt, 1, 1),
-    ("IsList", Function::IsList, 1, 1),
-    ("IsMap", Function::IsMap, 1, 1),
-    ("IsString", Function::IsString, 1, 1),
-    ("Len", Function::Len, 1, 1),
-    ("Microseconds", Function::Microseconds, 1, 1),
-    ("Milliseconds", Function::Milliseconds, 1, 1),
-    ("Minute", Function::Part(Part::Minute), 1, 1),
-    ("Minutes", Function::Minutes, 1, 1),
-    ("Month", Function::Part(Part::Month), 1, 1),
-    ("Nanosecond", Function::Part(Part::Nanosecond), 1, 1),
-    ("Nanoseconds", Function::Nanoseconds, 1, 1),
-    ("ParseInt", Function::ParseInt, 2, 2),
-    ("ParseJSON", Function::ParseJson, 1, 1),
-    ("ParseKeyValue", Function::ParseKeyValue, 1, 3),
-    ("SHA1", Function::Sha1, 1, 1),
-    ("SHA256", Function::Sha256, 1, 1),
-    ("SHA512", Function::Sha512, 1, 1),
-    ("Second", Function::Part(Part::Second), 1, 1),
-    ("Seconds", Function::Seconds, 1, 1),
-    ("SpanID", Function::Id(8), 1, 1),
-    ("Split", Function::Split, 2, 2),
-    ("String", Function::Text, 1, 1),
-    ("Substring", Function::Substring, 3, 3),
-    ("ToLowerCase", Function::ToLowerCase, 1, 1),
-    ("ToUpperCase", Function::ToUpperCase, 1, 1),
-    ("TraceID", Function::Id(16), 1, 1),
-    ("Trim", Function::Trim, 1, 2),
-    ("TrimPrefix", Function::TrimPrefix, 2, 2),
-    ("TrimSuffix", Function::TrimSuffix, 2, 2),
-    ("TruncateTime", Function::TruncateTime, 2, 2),
-    ("Unix", Function::OfUnix, 1, 2),
-    ("UnixMicro", Function::Unix(1_000), 1, 1),
-    ("UnixMilli", Function::Unix(1_000_000), 1, 1),
-    ("UnixNano", Function::Unix(1), 1, 1),
-    ("UnixSeconds", Function::Unix(1_000_000_000), 1, 1),
-    ("Weekday", Function::Part(Part::Weekday), 1, 1),
-    ("Year", Function::Part(Part::Year), 1, 1),
-];
-
-/// Converters that otelcol has and this collector does not.
-pub(super) const UNSUPPORTED: &[&str] = &[
-    "Base64Decode",
-    "CommunityID",
-    "ConvertAttributesToElementsXML",
-    "ConvertTextToElementsXML",
-    "Decode",
-    "ExtractGrokPatterns",
-    "Format",
-    "FormatTime",
-    "GetXML",
-    "HasAttributeKeyOnDatapoint",
-    "HasAttributeOnDatapoint",
-    "InsertXML",
-    "IsInCIDR",
-    "Keys",
-    "Log",
-    "MD5",
-    "Murmur3Hash",
-    "Murmur3Hash128",
-    "ParseCSV",
-    "ParseSeverity",
-    "ParseSimplifiedXML",
-    "ParseXML",
-    "ProfileID",
-    "RemoveXML",
-    "SliceToMap",
-    "Sort",
-    "Time",
-    "ToCamelCase",
-    "ToKeyValueString",
-    "ToSnakeCase",
-    "URL",
-    "UUID",
-    "UUIDv7",
-    "UserAgent",
-    "Values",
-    "XXH128",
-    "XXH3",
-    "IsLuhnValid",
-];
 
 type Outcome<'v> = Result<Value<'v>, EvalFault>;
 
@@ -208,6 +113,8 @@ impl Function {
             Self::Len => Value::Int(length(&value)? as i64),
             Self::ToLowerCase => cased(value, str::to_lowercase)?,
             Self::ToUpperCase => cased(value, str::to_uppercase)?,
+            Self::ToSnakeCase => cased(value, snake)?,
+            Self::ToCamelCase => cased(value, camel)?,
             Self::Int => int_like(value)?,
             Self::Double => double_like(value)?,
             Self::Bool => bool_like(value)?,
@@ -219,6 +126,7 @@ impl Function {
                 },
             },
             Self::Duration => duration(&string(value)?)?,
+            Self::Md5 => Value::Text(Cow::Owned(hexadecimal(&Md5::digest(string(value)?)))),
             Self::Sha256 => Value::Text(Cow::Owned(hexadecimal(&Sha256::digest(string(value)?)))),
             Self::Sha1 => Value::Text(Cow::Owned(hexadecimal(&Sha1::digest(string(value)?)))),
             Self::Sha512 => Value::Text(Cow::Owned(hexadecimal(&Sha512::digest(string(value)?)))),
@@ -281,11 +189,13 @@ impl Function {
             },
             Self::OfUnix => unix(&first, &second)?,
             Self::ParseKeyValue => {
-                let between = match next() {
-                    Value::Nil => Cow::Borrowed(super::text::DELIMITERS.1.as_bytes()),
-                    between => string(between)?,
+                let or = |value, default: &'static str| match value {
+                    Value::Nil => Ok(Cow::Borrowed(default.as_bytes())),
+                    value => string(value),
                 };
-                super::text::pairs(&string(first)?, &string(second)?, &between)?
+                let (delimiter, between) = super::text::DELIMITERS;
+                let (delimiter, between) = (or(second, delimiter)?, or(next(), between)?);
+                super::text::pairs(&string(first)?, &delimiter, &between)?
             }
             Self::TruncateTime => match (&first, &second) {
                 (Value::Time(time), Value::Duration(length)) => {

@@ -5,18 +5,21 @@
 //! configuration is read, at its column, with a suggestion.
 //!
 //! - [`lexer`], [`syntax`]: text to grammar
-//! - [`path`], [`function`], [`calendar`], [`json`], [`text`], [`value`]: what there is to compute with
-//! - [`compile`], [`evaluate`]: checked once, computed for every item
-//! - [`arguments`], [`editor`], [`assign`], [`merge`]: functions that change an item
+//! - [`path`], [`function`], [`calendar`], [`case`], [`json`], [`text`], [`value`]: what there is to
+//!   compute with
+//! - [`parameters`], [`arguments`]: what a function is given
+//! - [`compile`], [`converter`], [`evaluate`]: checked once, computed for every item
+//! - [`editor`], [`assign`], [`merge`]: functions that change an item
 //!
 //! Patterns must be constant. `a =~ "pattern"` is taken for `IsMatch(a, "pattern")`, with a
-//! warning. A statement changes only what its context is about. Not there yet: named arguments
-//! and maps in braces.
+//! warning. A statement changes only what its context is about.
 
 mod arguments;
 mod assign;
 mod calendar;
+mod case;
 mod compile;
+mod converter;
 mod editor;
 mod evaluate;
 mod fault;
@@ -24,6 +27,7 @@ mod function;
 mod json;
 mod lexer;
 mod merge;
+mod parameters;
 mod path;
 mod syntax;
 #[cfg(test)]

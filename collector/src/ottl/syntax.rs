@@ -34,6 +34,8 @@ pub(super) enum Node {
     Text(String),
     Bytes(Vec<u8>),
     List(Vec<Expr>),
+    /// Keys and values in braces.
+    Map(Vec<(String, Expr)>),
     /// A name in capitals, such as `SPAN_KIND_SERVER`.
     Symbol(String),
     Path(Vec<Segment>),
@@ -45,8 +47,15 @@ pub(super) enum Node {
 pub(super) struct Call {
     pub(super) column: usize,
     pub(super) name: String,
-    pub(super) arguments: Vec<Expr>,
+    pub(super) arguments: Vec<Argument>,
     pub(super) keys: Vec<Key>,
+}
+
+/// What a function is given, perhaps with the name of the parameter that it is for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Argument {
+    pub(super) name: Option<String>,
+    pub(super) value: Expr,
 }
 
 /// One name of a path, with keys.
@@ -315,7 +324,11 @@ impl Parser {
             }
             Word::Sign("[") => {
                 self.position += 1;
-                Node::List(self.deeper(|parser| parser.list("]"))?)
+                Node::List(self.deeper(|parser| parser.listed("]", Self::sum))?)
+            }
+            Word::Sign("{") => {
+                self.position += 1;
+                Node::Map(self.deeper(Self::map)?)
             }
             Word::Sign("-") => {
                 self.position += 1;
@@ -361,7 +374,7 @@ impl Parser {
 
     fn name_continued(&mut self, column: usize, name: String) -> Result<Expr, ParseFault> {
         if self.take_sign("(") {
-            let arguments = self.deeper(|parser| parser.list(")"))?;
+            let arguments = self.deeper(|parser| parser.listed(")", Self::argument))?;
             let keys = self.keys()?;
             let node = Node::Call(Call {
                 column,
@@ -406,34 +419,51 @@ impl Parser {
         Ok(keys)
     }
 
-    fn list(&mut self, end: &str) -> Result<Vec<Expr>, ParseFault> {
+    fn listed<T>(
+        &mut self,
+        end: &str,
+        item: impl Fn(&mut Self) -> Result<T, ParseFault>,
+    ) -> Result<Vec<T>, ParseFault> {
         let mut items = Vec::new();
         if self.take_sign(end) {
             return Ok(items);
         }
         loop {
-            let named = matches!(
-                self.tokens.get(self.position..self.position + 2),
-                Some([
-                    Token {
-                        word: Word::Name(_),
-                        ..
-                    },
-                    Token {
-                        word: Word::Sign("="),
-                        ..
-                    }
-                ])
-            );
-            if named {
-                let message = "named arguments are not supported yet: give them in order";
-                return Err(ParseFault::new(self.column(), message));
-            }
-            items.push(self.sum()?);
+            items.push(item(self)?);
             if self.take_sign(end) {
                 return Ok(items);
             }
             self.expect(",")?;
         }
+    }
+
+    fn argument(&mut self) -> Result<Argument, ParseFault> {
+        let word = |ahead: usize| Some(&self.tokens.get(self.position + ahead)?.word);
+        let name = match (word(0), word(1)) {
+            (Some(Word::Name(name)), Some(Word::Sign("="))) => Some(name.clone()),
+            _ => None,
+        };
+        if name.is_some() {
+            self.position += 2;
+        }
+        Ok(Argument {
+            name,
+            value: self.sum()?,
+        })
+    }
+
+    /// What follows an opening brace. The comma after a pair may be missing, as in otelcol.
+    fn map(&mut self) -> Result<Vec<(String, Expr)>, ParseFault> {
+        let mut pairs = Vec::new();
+        while !self.take_sign("}") {
+            let Some(Word::Text(key)) = self.peek().cloned() else {
+                return Err(self.unexpected("a key in quotes, or \"}\""));
+            };
+            self.position += 1;
+            self.expect(":")?;
+            pairs.push((key, self.sum()?));
+            self.take_sign(",");
+        }
+        Ok(pairs)
     }
 }

@@ -226,6 +226,30 @@ fn conditions_of_spans() {
         (r#"Milliseconds(end_time - start_time) == 2500"#, true),
         (r#"true or HasPrefix(attributes["absent"], "x")"#, true),
         (r#"name=="GET /health"and kind==2"#, true),
+        (r#"IsMatch(target=name, pattern="^GET")"#, true),
+        (r#"IsMatch(pattern = "^GET", target = name)"#, true),
+        (
+            r#"ParseKeyValue("a=1;b=2", pair_delimiter=";")["b"] == "2""#,
+            true,
+        ),
+        (
+            r#"attributes["map"] == {"in": "side"} and {} != {"a": 1}"#,
+            true,
+        ),
+        (
+            r#"{"a": 1, "b": [name], "a": 2} == {"b": ["GET /health"] "a": 2}"#,
+            true,
+        ),
+        (r#"MD5("abc") == "900150983cd24fb0d6963f7d28e17f72""#, true),
+        (
+            r#"IsMatch(UUID(), "^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")"#,
+            true,
+        ),
+        (r#"UUID() != UUID()"#, true),
+        (
+            r#"ConvertCase("someName", to_case="snake") == "some_name" and ToCamelCase("a_b") == "AB""#,
+            true,
+        ),
     ] {
         assert_eq!(answer(Context::Span, text), Ok(expected), "{text}");
     }
@@ -348,6 +372,26 @@ fn what_cannot_work_is_refused_with_its_column() {
             "at column 1 of this OTTL: IsMatch takes 2 arguments, not 1",
         ),
         (
+            "IsMatch(name, patern=\"a\")",
+            "at column 22 of this OTTL: IsMatch takes no argument \"patern\" (did you mean \"pattern\"?)",
+        ),
+        (
+            "name == {\"a\" 1}",
+            "at column 14 of this OTTL: expected \":\", found a number",
+        ),
+        (
+            "name == {a: 1}",
+            "at column 10 of this OTTL: expected a key in quotes, or \"}\", found \"a\"",
+        ),
+        (
+            "{\"a\": Duration(\"1s\")} == 1",
+            "at column 1 of this OTTL: a map cannot hold a duration",
+        ),
+        (
+            "ConvertCase(name, \"title\") == \"\"",
+            "at column 19 of this OTTL: a case is \"lower\", \"upper\", \"snake\" or \"camel\", not \"title\"",
+        ),
+        (
             "IsMatch(name, \"(\")",
             "at column 15 of this OTTL: pattern is not valid: unclosed group",
         ),
@@ -392,6 +436,8 @@ fn what_cannot_work_is_refused_with_its_column() {
     }
     let deep = format!("{}true{}", "(".repeat(100), ")".repeat(100));
     assert!(compile(Context::Span, &deep).1[0].ends_with("nested too deeply"));
+    let deep = format!("{}1{} == 1", "{\"a\":".repeat(25), "}".repeat(25));
+    assert!(compile(Context::Span, &deep).1[0].ends_with("deeper than 24 levels"));
 }
 
 #[test]

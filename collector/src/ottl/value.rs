@@ -68,6 +68,15 @@ impl<'v> Value<'v> {
         Value::Map(Cow::Owned(map))
     }
 
+    /// A list of these values; what no attribute can hold is nil there.
+    pub(super) fn of_list<'i>(values: impl Iterator<Item = Value<'i>>) -> Value<'static> {
+        let mut list = Vec::new();
+        for value in values {
+            wire::write_bytes(&mut list, 1, &value.any_bytes().unwrap_or_default());
+        }
+        Value::List(Cow::Owned(list))
+    }
+
     /// The same value, borrowed from nothing.
     pub(super) fn into_owned(self) -> Value<'static> {
         let own = |bytes: Cow<'v, [u8]>| Cow::Owned(bytes.into_owned());
@@ -98,6 +107,20 @@ impl<'v> Value<'v> {
             Self::Map(list) => AnyValue::Map(list),
             _ => return None,
         })
+    }
+
+    /// The value as the bytes of an `AnyValue`; `None` when attributes cannot hold it.
+    pub(super) fn any_bytes(&self) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        match self {
+            Self::Nil => {}
+            Self::Attributes(_) => {
+                let map = Self::of_pairs(&pairs(self).ok()?);
+                map.any_value()?.write(&mut bytes);
+            }
+            value => value.any_value()?.write(&mut bytes),
+        }
+        Some(bytes)
     }
 
     /// What keys lead to inside of this value; nothing when they lead nowhere.

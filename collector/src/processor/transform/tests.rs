@@ -130,6 +130,26 @@ fn each_editor_does_what_it_says() {
             r#"{"key":"verb","value":{"stringValue":"GET"}},{"key":"id","value":{"stringValue":"17"}}"#,
         ),
         (
+            r#"set(value=1.5, target=attributes["c"])"#,
+            r#"{"key":"c","value":{"doubleValue":1.5}}"#,
+        ),
+        (
+            r#"set(attributes["c"], {"of": name, "in": {"list": [1, attributes["b"]]}})"#,
+            r#"{"key":"c","value":{"kvlistValue":{"values":[{"key":"of","value":{"stringValue":"GET /users/17"}},{"key":"in","value":{"kvlistValue":{"values":[{"key":"list","value":{"arrayValue":{"values":[{"intValue":"1"},{"intValue":"1"}]}}}]}}}]}}}"#,
+        ),
+        (
+            r#"merge_maps(attributes, {"b": 2, "c": true}, strategy="upsert")"#,
+            r#"{"key":"b","value":{"intValue":"2"}},{"key":"token.x","value":{"stringValue":"secret 42"}},{"key":"c","value":{"boolValue":true}}"#,
+        ),
+        (
+            r#"append(attributes["b"], "x")"#,
+            r#"{"key":"b","value":{"arrayValue":{"values":[{"intValue":"1"},{"stringValue":"x"}]}}}"#,
+        ),
+        (
+            r#"append(attributes["new"], values=[name, [1], {"k": 1}, nil])"#,
+            r#"{"key":"new","value":{"arrayValue":{"values":[{"stringValue":"GET /users/17"},{"arrayValue":{"values":[{"intValue":"1"}]}},{"kvlistValue":{"values":[{"key":"k","value":{"intValue":"1"}}]}},{}]}}}"#,
+        ),
+        (
             r#"limit(attributes, 2, ["token.x"])"#,
             r#""attributes":[{"key":"a","value":{"stringValue":"äöü"}},{"key":"token.x""#,
         ),
@@ -233,8 +253,16 @@ fn what_is_wrong_is_said() {
             "at column 1 of this OTTL: there is no function \"sett\" that changes anything",
         ),
         (
-            "append(attributes[\"a\"], \"b\")",
-            "at column 1 of this OTTL: the function append is not supported yet",
+            "copy_metric(name)",
+            "at column 1 of this OTTL: the function copy_metric is not supported yet",
+        ),
+        (
+            "append(attributes[\"a\"])",
+            "at column 1 of this OTTL: append takes a value or values",
+        ),
+        (
+            "append(attributes[\"a\"], values=name)",
+            "at column 32 of this OTTL: expected a list such as [\"a\", \"b\"]",
         ),
         (
             "set(resource.attributes[\"a\"], 1)",
@@ -246,11 +274,11 @@ fn what_is_wrong_is_said() {
         ),
         (
             "set(name)",
-            "at column 1 of this OTTL: set takes more arguments",
+            "at column 1 of this OTTL: set takes 2 arguments, not 1",
         ),
         (
             "set(name, 1, 2)",
-            "at column 14 of this OTTL: set takes fewer arguments",
+            "at column 1 of this OTTL: set takes 2 arguments, not 3",
         ),
         (
             "limit(attributes, 1, [\"a\", \"b\"])",

@@ -167,6 +167,40 @@ pub(crate) const CONFIGURATIONS: &[Configuration] = &[
 ",
         "[transform]",
     ),
+    same(
+        "transform with names and maps",
+        "
+  transform:
+    error_mode: silent
+    trace_statements:
+      - 'set(value=span.name, target=span.attributes[\"name\"])'
+      - 'merge_maps(span.attributes, {\"braces\": {\"a\": [1, span.name, {\"b\": -0.5}]}, \"nil\": nil \"status\": true, \"digest\": MD5(span.name)}, strategy=\"upsert\")'
+      - 'merge_maps(target=span.attributes, source={\"late\": span.start_time, \"never\": 1}, strategy=\"insert\")'
+      - 'set(span.attributes[\"cases\"], [ConvertCase(span.name, \"snake\"), ConvertCase(to_case=\"camel\", target=span.name), ToSnakeCase(\"JSONData2 x-Y.z\"), ToCamelCase(\"JSONData2 x-Y.z\")])'
+      - 'append(span.attributes[\"status\"], 2)'
+      - 'append(span.attributes[\"array\"], values=[span.name, [1, \"two\"], nil, 2.5])'
+      - 'append(span.attributes[\"map\"], 1)'
+      - 'append(span.attributes[\"bytes\"], span.attributes[\"bytes\"])'
+      - 'append(span.attributes[\"no kind\"], \"first\", values=[\"second\"])'
+      - 'append(span.attributes[\"new\"], span.end_time)'
+      - 'append(span.attributes[\"int\"], value=true)'
+      - 'replace_pattern(span.attributes[\"http.url\"], replacement=\"?\", regexPattern=\"[?].*\")'
+      - 'merge_maps(span.attributes, ParseKeyValue(\"a=1;b=2\", pair_delimiter=\";\"), strategy=\"insert\")'
+      - 'set(span.attributes[\"uuid\"], IsMatch(UUID(), \"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$\"))'
+      - 'delete_key(key=\"ratio\", target=span.attributes)'
+      - 'set(span.status.message, \"as is\") where span.attributes[\"empty map\"] == {} and span.attributes[\"array\"] != {\"k\": 1}'
+    metric_statements:
+      - 'set(datapoint.attributes[\"seen\"], {\"by\": datapoint.attributes[\"status\"]})'
+      - 'limit(datapoint.attributes, priority_keys=[\"seen\"], limit=2)'
+    log_statements:
+      - 'append(log.body, \"more\")'
+      - 'append(log.cache[\"list\"], log.severity_text)'
+      - 'append(log.cache[\"list\"], log.severity_number)'
+      - 'set(log.attributes[\"list\"], log.cache[\"list\"])'
+      - 'flatten(log.attributes, depth=1)'
+",
+        "[transform]",
+    ),
     Configuration {
         metrics: "[]",
         logs: "[]",
