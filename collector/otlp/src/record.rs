@@ -9,9 +9,9 @@ use std::ops::Range;
 use crate::any_value::AnyValue;
 use crate::error::WireError;
 use crate::parts::{Part, Parts, Tag};
-use crate::rewrite::{Rewriter, varint_width};
+use crate::rewrite::{Rewriter, write_attribute};
 use crate::schema::Message;
-use crate::wire::{self, write_tag, write_varint};
+use crate::wire;
 
 /// One message of a request, being read and edited.
 #[derive(Debug)]
@@ -241,8 +241,10 @@ impl<'a> Record<'a> {
     fn find_from(&self, first: usize, key: &[u8]) -> Option<Place> {
         let mut slots = self.slots.get(first..)?.iter();
         // Most keys differ in their length already, which takes no look at the request.
-        let found =
-            slots.position(|slot| slot.key as usize == key.len() && self.key_of(slot) == Some(key));
+        let is_it = |found: &[u8]| is_same(found, key);
+        let found = slots.position(|slot| {
+            slot.key as usize == key.len() && self.key_of(slot).is_some_and(is_it)
+        });
         found.map(|index| Place((first + index) as u32))
     }
 
@@ -582,19 +584,15 @@ impl<'a> Record<'a> {
     }
 }
 
-fn write_attribute(out: &mut Vec<u8>, number: u32, key: &[u8], value: &[u8]) {
-    let length = 2 + varint_width(key.len()) + key.len() + varint_width(value.len()) + value.len();
-    if let (..16, ..0x80) = (number, length) {
-        // The usual case: every tag and length is one byte.
-        let tag = (number << 3 | 2) as u8;
-        out.extend_from_slice(&[tag, length as u8, 0x0a, key.len() as u8]);
-        out.extend_from_slice(key);
-        out.extend_from_slice(&[0x12, value.len() as u8]);
-        out.extend_from_slice(value);
-    } else {
-        write_tag(out, number, 2);
-        write_varint(out, length as u64);
-        wire::write_bytes(out, 1, key);
-        wire::write_bytes(out, 2, value);
+/// Whether two keys are the same; those of usual lengths are compared without a call.
+#[inline]
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let ends = |key: &[u8]| Some((*key.first_chunk::<8>()?, *key.last_chunk::<8>()?));
+    match (ends(a), ends(b)) {
+        (Some(a_ends), Some(b_ends)) if a.len() <= 16 => a_ends == b_ends,
+        _ => a == b,
     }
 }

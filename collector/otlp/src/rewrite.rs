@@ -6,6 +6,7 @@
 //! short as it can be, when its message is left.
 
 use crate::parts::Part;
+use crate::wire::{self, write_tag, write_varint};
 
 /// How much longer than its source a copy may become before it must grow.
 const HEADROOM_DIVISOR: usize = 4;
@@ -189,4 +190,22 @@ impl<'a> Rewriter<'a> {
 pub(crate) fn varint_width(value: usize) -> usize {
     // One byte holds seven bits, and even zero takes one.
     ((value | 1).ilog2() / 7 + 1) as usize
+}
+
+/// Writes an attribute into the field with this number, from its key and the bytes of its value.
+pub(crate) fn write_attribute(out: &mut Vec<u8>, number: u32, key: &[u8], value: &[u8]) {
+    let length = 2 + varint_width(key.len()) + key.len() + varint_width(value.len()) + value.len();
+    if let (..16, ..0x80) = (number, length) {
+        // The usual case: every tag and length is one byte.
+        let tag = (number << 3 | 2) as u8;
+        out.extend_from_slice(&[tag, length as u8, 0x0a, key.len() as u8]);
+        out.extend_from_slice(key);
+        out.extend_from_slice(&[0x12, value.len() as u8]);
+        out.extend_from_slice(value);
+    } else {
+        write_tag(out, number, 2);
+        write_varint(out, length as u64);
+        wire::write_bytes(out, 1, key);
+        wire::write_bytes(out, 2, value);
+    }
 }

@@ -8,8 +8,9 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use collector_otlp::{AnyValue, Place, Record, wire};
+use collector_otlp::{AnyValue, Place, Record};
 use regex::bytes::Regex;
+use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 
 pub use config::read;
@@ -170,31 +171,61 @@ impl Edit {
 fn hash(record: &mut Record<'_>, place: Place) {
     let digest = match AnyValue::of(record.value(place)) {
         AnyValue::String([]) => None,
-        AnyValue::String(text) => Some(Sha256::digest(text)),
-        AnyValue::Bool(flag) => Some(Sha256::digest([u8::from(flag)])),
-        AnyValue::Int(number) => Some(Sha256::digest(number.to_le_bytes())),
-        AnyValue::Double(number) => Some(Sha256::digest(number.to_le_bytes())),
+        AnyValue::String(text) => Some(sha256(text)),
+        AnyValue::Bool(flag) => Some(sha256(&[u8::from(flag)])),
+        AnyValue::Int(number) => Some(sha256(&number.to_le_bytes())),
+        AnyValue::Double(number) => Some(sha256(&number.to_le_bytes())),
         AnyValue::Empty | AnyValue::Array(_) | AnyValue::Map(_) | AnyValue::Bytes(_) => None,
     };
     record.revalue(place, |out| match digest {
-        Some(digest) => {
-            wire::write_tag(out, STRING_VALUE, 2);
-            wire::write_varint(out, 2 * digest.len() as u64);
-            for four in digest.as_chunks().0 {
-                out.extend_from_slice(&digits(*four));
-            }
-        }
+        Some(digest) => AnyValue::String(&hexadecimal(digest)).write(out),
         None => AnyValue::String(&[]).write(out),
     });
 }
 
-/// The number of an `AnyValue`'s field that holds text.
-const STRING_VALUE: u32 = 1;
+/// The words of a SHA-256 before the first block (FIPS 180-4, 5.3.3).
+const SHA256_INITIAL: [u32; 8] = [
+    0x6a09_e667,
+    0xbb67_ae85,
+    0x3c6e_f372,
+    0xa54f_f53a,
+    0x510e_527f,
+    0x9b05_688c,
+    0x1f83_d9ab,
+    0x5be0_cd19,
+];
 
-/// Four bytes as eight hexadecimal digits, all at once.
-fn digits(bytes: [u8; 4]) -> [u8; 8] {
+/// The words of a text's SHA-256.
+fn sha256(text: &[u8]) -> [u32; 8] {
+    let mut block = [0; 64];
+    // A text that fits into one block with its padding, as most do, costs that block alone;
+    // what a hasher keeps to take a text in pieces would cost half as much again.
+    let (Some(start), true) = (block.get_mut(..text.len()), text.len() < 56) else {
+        let digest: [u8; 32] = Sha256::digest(text).into();
+        let words = digest.as_chunks().0;
+        return std::array::from_fn(|word| u32::from_be_bytes(words[word]));
+    };
+    start.copy_from_slice(text);
+    block[text.len()] = 0x80;
+    block[56..].copy_from_slice(&(8 * text.len() as u64).to_be_bytes());
+    let mut words = SHA256_INITIAL;
+    compress256(&mut words, std::slice::from_ref(&block));
+    words
+}
+
+/// Words as hexadecimal digits, their highest first.
+fn hexadecimal(words: [u32; 8]) -> [u8; 64] {
+    let mut text = [0; 64];
+    for (eight, word) in text.as_chunks_mut().0.iter_mut().zip(words) {
+        *eight = digits(word);
+    }
+    text
+}
+
+/// A word as eight hexadecimal digits, all at once.
+fn digits(word: u32) -> [u8; 8] {
     const EACH: u64 = 0x0101_0101_0101_0101;
-    let mut digits = u64::from(u32::from_be_bytes(bytes));
+    let mut digits = u64::from(word);
     digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
     digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
     digits = (digits | digits << 4) & (0x0f * EACH);

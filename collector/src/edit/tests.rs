@@ -2,8 +2,9 @@
 
 use collector_otlp::pass::{self, Level, Pass, Verdict};
 use collector_otlp::{Record, Request, Signal, WireError};
+use sha2::{Digest, Sha256};
 
-use super::{Edit, apply, read};
+use super::{Edit, apply, hexadecimal, read, sha256};
 use crate::config::Section;
 use crate::config::diagnostic::{Diagnostics, Position};
 use crate::config::yaml;
@@ -237,5 +238,16 @@ fn what_an_action_cannot_use_is_refused() {
             messages.iter().any(|found| found == message),
             "{entry}: {messages:?}"
         );
+    }
+}
+
+#[test]
+fn a_hash_is_sha_256_whatever_the_length() {
+    let text: Vec<u8> = (0..200).collect();
+    for length in 0..text.len() {
+        let expected = Sha256::digest(&text[..length]);
+        let expected: String = expected.iter().map(|byte| format!("{byte:02x}")).collect();
+        let ours = hexadecimal(sha256(&text[..length]));
+        assert_eq!(String::from_utf8_lossy(&ours), expected, "{length}");
     }
 }
