@@ -31,10 +31,10 @@ pub(crate) const TESTS: &[Test] = &[
     },
 ];
 
-const TEMPLATE: &str = "templates/collector/gateway.yaml.tera";
+pub(crate) const TEMPLATE: &str = "templates/collector/gateway.yaml.tera";
 const PLAYBOOK: &str = "playbooks/collectors.toml";
-const STREAMS: &str = "max_concurrent_streams: 100";
-const GATEWAYS: [&str; 2] = ["collector-1", "collector-2"];
+pub(crate) const STREAMS: &str = "max_concurrent_streams: 100";
+pub(crate) const GATEWAYS: [&str; 2] = ["collector-1", "collector-2"];
 
 fn a_rolling_change_with_drain_loses_and_refuses_nothing(lab: &Lab) {
     let mut amount = Amount {

@@ -85,7 +85,9 @@ async fn tell(
             within_millis: u64::try_from(balancer.within.as_millis()).unwrap_or(u64::MAX),
         };
         let name = session.name().to_owned();
-        let answer = session.conversation.balance(balance).await?;
+        // Said twice it is done once: a helper that was left ends its drain, or has done it.
+        let step = async |one: &mut HostSession| one.conversation.balance(balance.clone()).await;
+        let answer = session.persist(options, step).await?;
         if answer.taken_out {
             session.taken_out.insert(host.to_owned());
         } else {

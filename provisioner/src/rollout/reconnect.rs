@@ -70,11 +70,13 @@ impl HostSession {
     }
 
     /// Whether what is left can be decided anew: the way back cannot, and who may be locked out waits
-    /// for the host to put that back.
+    /// for the host to put that back. A balancer is told of one host after the other, and waited for
+    /// in vain with the first of them only.
     fn may_return(&self, options: &RunOptions) -> bool {
         let within = self.host.as_ref().map(|host| host.reconnect_within());
         let wanted = within.is_some_and(|within| !within.is_zero());
-        wanted && !self.goes_back && !self.armed && !options.interrupt.has_come()
+        let given_up = self.given_up || self.goes_back || self.armed;
+        wanted && !given_up && !options.interrupt.has_come()
     }
 
     async fn reconnect(&mut self, lost: Error, options: &RunOptions) -> Result<()> {
@@ -88,6 +90,7 @@ impl HostSession {
         let (conversation, manifest) = match reach_again(host, options).await {
             Ok(reached) => reached,
             Err(error) => {
+                self.given_up = true;
                 let within = humantime::format_duration(host.reconnect_within());
                 let mut lost = match error.kind {
                     ErrorKind::Unreachable | ErrorKind::Lost => {

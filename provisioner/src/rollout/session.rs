@@ -75,6 +75,8 @@ pub struct HostSession {
     pub(super) stale: bool,
     /// Its connection was lost, and the play goes on over another one.
     pub(super) resumes: bool,
+    /// Its connection was lost, and nobody got in again in time.
+    pub(super) given_up: bool,
     /// It is in another boot since, whose end nobody has waited for.
     pub(super) booted_meanwhile: bool,
     /// Changes that were sent over a connection that was lost before it said what became of them.
@@ -112,6 +114,7 @@ impl HostSession {
             staged: false,
             stale: false,
             resumes: false,
+            given_up: false,
             booted_meanwhile: false,
             unsure: Vec::new(),
         }

@@ -194,7 +194,7 @@ fn hosts_on_which_nothing_runs_yet_are_not_counted_as_taken_away() {
     assert_eq!(run.performed(), ["a", "b", "c"]);
 }
 
-fn balanced() -> Pace {
+pub(super) fn balanced() -> Pace {
     Pace {
         balancer: Some(Balancer {
             hosts: entry("balancers".to_owned()),
@@ -207,7 +207,7 @@ fn balanced() -> Pace {
 }
 
 /// What was asked of the balancer and changed on hosts, in order.
-fn steps(run: &Run) -> Vec<String> {
+pub(super) fn steps(run: &Run) -> Vec<String> {
     let words = |(host, body): &(String, to_host::Body)| match body {
         to_host::Body::Balance(balance) => {
             let verb = match balance.verb() {

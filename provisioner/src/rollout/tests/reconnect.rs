@@ -2,10 +2,18 @@
 
 use provision_protocol::message::Refused;
 
+use super::pace::{balanced, steps};
 use super::*;
 
 fn one_by_one() -> Play {
     play(vec![BatchSize::Hosts(1)], 0)
+}
+
+fn behind_a_balancer() -> Play {
+    Play {
+        pace: balanced(),
+        ..one_by_one()
+    }
 }
 
 /// What the hosts were asked to do, `a` alone.
@@ -148,4 +156,78 @@ fn a_host_that_is_not_reached_again_fails_and_stops_the_play() {
     assert!(why.contains("not reached again within 5s"), "{why}");
     assert_eq!(run.outcome("b"), Outcome::NotReached);
     assert_eq!(run.performed(), ["a"], "nothing is done twice");
+}
+
+/// How often the balancer's lock was asked for.
+fn leases(run: &Run) -> usize {
+    let lease = |(host, body): &&(String, to_host::Body)| {
+        host == "lb" && matches!(body, to_host::Body::Lock(_))
+    };
+    run.requests.iter().filter(lease).count()
+}
+
+#[test]
+fn a_balancer_that_is_lost_is_told_again_and_no_host_changes_in_use_or_stays_left_out() {
+    for (broken, does_it) in [(0, false), (0, true), (1, false), (1, true)] {
+        let out: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+        let (told, left_out) = (AtomicUsize::new(0), Arc::clone(&out));
+        let script: Script = Arc::new(move |host, request| {
+            let mut out = left_out.lock().unwrap();
+            match request {
+                to_host::Body::Balance(balance) => {
+                    let breaks = told.fetch_add(1, Ordering::SeqCst) == broken;
+                    if breaks && !does_it {
+                        return None;
+                    }
+                    match balance.verb() {
+                        BalanceVerb::TakeOut => out.insert(balance.server.clone()),
+                        _ => out.remove(&balance.server),
+                    };
+                    (!breaks).then(|| well(request))
+                }
+                to_host::Body::Perform(_) => {
+                    assert!(out.contains(host), "{host} is in use");
+                    Some(well(request))
+                }
+                _ => Some(well(request)),
+            }
+        });
+        let run = run(behind_a_balancer(), script);
+        let case = format!("broken at {broken}, done: {does_it}");
+        for host in HOSTS {
+            assert_eq!(run.outcome(host), Outcome::Changed, "{host}, {case}");
+        }
+        assert!(out.lock().unwrap().is_empty(), "{case}");
+        assert_eq!(leases(&run), 2, "{case}");
+        let mut expected = vec!["out a", "change a", "probe a", "back a"];
+        let again = if broken == 0 { 0 } else { 3 };
+        expected.insert(again, expected[again]);
+        assert_eq!(steps(&run)[..5], expected, "{case}");
+    }
+}
+
+#[test]
+fn a_balancer_that_is_not_reached_again_is_waited_for_once_and_no_host_is_touched() {
+    let lost = AtomicUsize::new(0);
+    let script: Script = Arc::new(move |host, request| {
+        let asked = matches!(request, to_host::Body::Balance(_));
+        let before = lost.fetch_add(usize::from(asked), Ordering::SeqCst);
+        (host != "lb" || (before == 0 && !asked)).then(|| well(request))
+    });
+    let all_at_once = Play {
+        serial: Vec::new(),
+        ..behind_a_balancer()
+    };
+    let run = run(all_at_once, script);
+    let outcomes = run.outcomes.as_ref().unwrap();
+    for one in outcomes {
+        assert_eq!(one.outcome, Outcome::Failed, "{}", one.host);
+        let why = one.failure.as_deref().unwrap();
+        assert!(why.contains("lb: the conversation broke off"), "{why}");
+    }
+    let why = outcomes[0].failure.as_deref().unwrap();
+    assert!(why.contains("not reached again within 5s"), "{why}");
+    assert!(!steps(&run).iter().any(|step| step.starts_with("change")));
+    // Tried after one, three and five seconds, and not with the other hosts again.
+    assert!(leases(&run) <= 4, "{} leases", leases(&run));
 }
