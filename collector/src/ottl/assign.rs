@@ -64,7 +64,9 @@ pub(super) fn assign(
         (Field::Number(number), Value::Int(value)) => varint(record, number, *value),
         (Field::Kind, Value::Int(value)) => varint(record, KIND, *value),
         (Field::Nanoseconds(number), Value::Int(value)) => fixed64(record, number, *value as u64),
-        (Field::Time(number), Value::Time(value)) => fixed64(record, number, *value as u64),
+        (Field::Time(number), Value::Time(value)) => {
+            fixed64(record, number, value.nanoseconds as u64)
+        }
         (Field::Id(number), Value::Bytes(id)) => set_id(record, number, id)?,
         (Field::IdText(number), Value::Text(text)) => {
             let id = from_hexadecimal(text).ok_or(EvalFault::new("an id must be hexadecimal"))?;

@@ -3,15 +3,19 @@
 //! In: a call. Out: a [`Getter`], with everything that is constant computed. Invariant: a name and
 //! the arguments are checked when the configuration is read.
 
+use std::sync::Arc;
+
 use super::arguments::Arguments;
 use super::calendar::Part;
 use super::compile::{Compiler, folded, literal_text};
 use super::evaluate::Getter;
 use super::fault::ParseFault;
 use super::function::Function;
+use super::layout::Layout;
 use super::parameters::Parameters;
 use super::path::Context;
 use super::syntax::{Call, Expr};
+use super::timestamp::Reader;
 use super::value::Value;
 use crate::config::diagnostic::did_you_mean;
 
@@ -25,6 +29,10 @@ enum Make {
     ExtractPatterns,
     /// Of a value and the name of a case.
     ConvertCase,
+    /// Of a text, a constant format, and perhaps the name of a time zone.
+    Time,
+    /// Of a time and a constant format.
+    FormatTime,
     /// Of nothing.
     RootSpan,
     Now,
@@ -64,6 +72,11 @@ const CONVERTERS: &[(&str, Parameters, Make)] = &[
     ("FNV", TARGET, Make::Of(Function::Fnv)),
     ("HasPrefix", PREFIX, Make::Of(Function::HasPrefix)),
     ("HasSuffix", SUFFIX, Make::Of(Function::HasSuffix)),
+    (
+        "FormatTime",
+        Parameters::all(&["time", "format"]),
+        Make::FormatTime,
+    ),
     ("Hex", TARGET, Make::Of(Function::Hex)),
     ("Hour", TIME, Make::Of(Function::Part(Part::Hour))),
     ("Hours", DURATION, Make::Of(Function::Hours)),
@@ -123,6 +136,11 @@ const CONVERTERS: &[(&str, Parameters, Make)] = &[
         Parameters::all(&["target", "start", "length"]),
         Make::Of(Function::Substring),
     ),
+    (
+        "Time",
+        Parameters::first(2, &["time", "format", "location"]),
+        Make::Time,
+    ),
     ("ToCamelCase", TARGET, Make::Of(Function::ToCamelCase)),
     ("ToLowerCase", TARGET, Make::Of(Function::ToLowerCase)),
     ("ToSnakeCase", TARGET, Make::Of(Function::ToSnakeCase)),
@@ -163,7 +181,6 @@ const UNSUPPORTED: &[&str] = &[
     "Decode",
     "ExtractGrokPatterns",
     "Format",
-    "FormatTime",
     "GetXML",
     "InsertXML",
     "IsValidLuhn",
@@ -179,7 +196,6 @@ const UNSUPPORTED: &[&str] = &[
     "RemoveXML",
     "SliceToMap",
     "Sort",
-    "Time",
     "ToKeyValueString",
     "URL",
     "UUIDv7",
@@ -219,6 +235,18 @@ impl Compiler {
                 let target = self.getter(arguments.next()?)?;
                 (Function::ExtractPatterns(arguments.groups()?), vec![target])
             }
+            Make::Time => {
+                let target = self.getter(arguments.next()?)?;
+                (time(arguments)?, vec![target])
+            }
+            Make::FormatTime => {
+                let target = self.getter(arguments.next()?)?;
+                let format = arguments.next()?;
+                let column = format.column;
+                let layout = Layout::of(&literal_text(format, "a format")?);
+                let layout = layout.map_err(|fault| ParseFault::new(column, fault.to_string()))?;
+                (Function::FormatTime(Arc::new(layout)), vec![target])
+            }
             Make::ConvertCase => {
                 let target = self.getter(arguments.next()?)?;
                 (case(arguments.next()?)?, vec![target])
@@ -237,6 +265,20 @@ impl Compiler {
         });
         values.collect()
     }
+}
+
+/// What the arguments of `Time` after the first stand for.
+fn time(mut arguments: Arguments) -> Result<Function, ParseFault> {
+    let format = arguments.next()?;
+    let column = format.column;
+    let format = literal_text(format, "a format")?;
+    let location = arguments.optional();
+    let location = location
+        .map(|name| literal_text(name, "a time zone"))
+        .transpose()?;
+    let reader = Reader::of(&format, location.as_deref());
+    let reader = reader.map_err(|fault| ParseFault::new(column, fault.to_string()))?;
+    Ok(Function::Time(Arc::new(reader)))
 }
 
 /// What the second argument of `ConvertCase` stands for.

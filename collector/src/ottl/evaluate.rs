@@ -3,12 +3,11 @@
 //! In: a [`View`] of the item. Out: a value, a truth, or why there is none.
 //! Invariant: nothing is allocated unless a function makes new text.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use collector_otlp::AnyValue;
 use rustix::rand::GetRandomFlags;
 
 use super::assign::levels;
+use super::calendar::Moment;
 use super::fault::EvalFault;
 use super::function::Function;
 use super::json::DEPTH;
@@ -86,10 +85,7 @@ impl Getter {
                 map(entries, values.into_iter())
             }
             Self::Uuid => uuid(),
-            Self::Now => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH);
-                Ok(Value::Time(now.unwrap_or_default().as_nanos() as i128))
-            }
+            Self::Now => Ok(Value::Time(Moment::now())),
             Self::RootSpan => Ok(Value::Bool(view.is_root_span(PARENT))),
         }
     }
@@ -246,10 +242,12 @@ fn compute(
         (Value::Double(a), _, Value::Double(b)) => Value::Double(fractional(*a, operator, *b)),
         (Value::Int(a), _, Value::Double(b)) => Value::Double(fractional(*a as f64, operator, *b)),
         (Value::Double(a), _, Value::Int(b)) => Value::Double(fractional(*a, operator, *b as f64)),
-        (Value::Time(a), Operator::Subtract, Value::Time(b)) => Value::Duration(a - b),
-        (Value::Time(a), Operator::Subtract, Value::Duration(b)) => Value::Time(a - b),
+        (Value::Time(a), Operator::Subtract, Value::Time(b)) => {
+            Value::Duration(a.nanoseconds - b.nanoseconds)
+        }
+        (Value::Time(a), Operator::Subtract, Value::Duration(b)) => Value::Time(a.later(-b)),
         (Value::Time(a), Operator::Add, Value::Duration(b))
-        | (Value::Duration(b), Operator::Add, Value::Time(a)) => Value::Time(a + b),
+        | (Value::Duration(b), Operator::Add, Value::Time(a)) => Value::Time(a.later(*b)),
         (Value::Duration(a), Operator::Add, Value::Duration(b)) => Value::Duration(a + b),
         (Value::Duration(a), Operator::Subtract, Value::Duration(b)) => Value::Duration(a - b),
         _ => {

@@ -4,6 +4,7 @@
 //! Invariant: a name and a number of arguments are checked when the configuration is read.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use collector_otlp::{AnyValue, wire};
 use md5::Md5;
@@ -11,13 +12,16 @@ use regex::bytes::Regex;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
-use super::calendar::{Part, truncated};
+use super::calendar::{Moment, Part, SECOND, truncated};
 use super::case::{camel, snake};
 use super::fault::EvalFault;
+use super::layout::Layout;
 use super::path::hexadecimal;
 use super::syntax::Comparison;
 use super::text::shown;
+use super::timestamp::{Reader, write};
 use super::value::Value;
+use super::zone::Zone;
 use crate::config::quantity::parse_duration;
 
 /// A converter.
@@ -72,6 +76,8 @@ pub(super) enum Function {
     /// A part of a time.
     Part(Part),
     TruncateTime,
+    Time(Arc<Reader>),
+    FormatTime(Arc<Layout>),
     /// A time from seconds since 1970.
     OfUnix,
 }
@@ -148,12 +154,17 @@ impl Function {
             | Self::Seconds
             | Self::Minutes
             | Self::Hours => self.in_unit(&value)?,
+            Self::Time(reader) => Value::Time(reader.read(&string(value)?)?),
+            Self::FormatTime(layout) => match value {
+                Value::Time(time) => Value::Text(Cow::Owned(write(layout, &time)?)),
+                value => return Err(expected("a time", &value)),
+            },
             Self::Part(part) => match value {
-                Value::Time(nanoseconds) => Value::Int(part.of(nanoseconds)?),
+                Value::Time(time) => Value::Int(part.of(&time)?),
                 value => return Err(expected("a time", &value)),
             },
             Self::Unix(unit) => match value {
-                Value::Time(nanoseconds) => Value::Int(nanoseconds.div_euclid(*unit) as i64),
+                Value::Time(time) => Value::Int(time.nanoseconds.div_euclid(*unit) as i64),
                 value => return Err(expected("a time", &value)),
             },
             _ => return Err(EvalFault::new("this function takes more arguments")),
@@ -199,7 +210,7 @@ impl Function {
             }
             Self::TruncateTime => match (&first, &second) {
                 (Value::Time(time), Value::Duration(length)) => {
-                    Value::Time(truncated(*time, *length))
+                    Value::Time(time.later(truncated(time.nanoseconds, *length) - time.nanoseconds))
                 }
                 _ => return Err(EvalFault::new("TruncateTime takes a time and a duration")),
             },
@@ -362,9 +373,10 @@ fn index(target: &Value<'_>, wanted: Value<'_>) -> Outcome<'static> {
 /// The time of so many seconds and nanoseconds since 1970.
 fn unix(seconds: &Value<'_>, nanoseconds: &Value<'_>) -> Outcome<'static> {
     match (seconds, nanoseconds) {
-        (Value::Int(seconds), Value::Int(nanoseconds)) => Ok(Value::Time(
-            i128::from(*seconds) * 1_000_000_000 + i128::from(*nanoseconds),
-        )),
+        (Value::Int(seconds), Value::Int(nanoseconds)) => Ok(Value::Time(Moment {
+            nanoseconds: i128::from(*seconds) * SECOND + i128::from(*nanoseconds),
+            zone: Zone::local(),
+        })),
         (Value::Int(_), other) | (other, _) => Err(expected("an integer", other)),
     }
 }

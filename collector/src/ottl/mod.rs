@@ -5,8 +5,8 @@
 //! configuration is read, at its column, with a suggestion.
 //!
 //! - [`lexer`], [`syntax`]: text to grammar
-//! - [`path`], [`function`], [`calendar`], [`case`], [`json`], [`text`], [`value`]: what there is to
-//!   compute with
+//! - [`path`], [`value`], [`function`], [`case`], [`json`], [`text`]: what there is to compute with
+//! - [`calendar`], [`zone`], [`layout`], [`timestamp`]: times, and how they are written
 //! - [`parameters`], [`arguments`]: what a function is given
 //! - [`compile`], [`converter`], [`evaluate`]: checked once, computed for every item
 //! - [`editor`], [`assign`], [`merge`]: functions that change an item
@@ -25,6 +25,7 @@ mod evaluate;
 mod fault;
 mod function;
 mod json;
+mod layout;
 mod lexer;
 mod merge;
 mod parameters;
@@ -33,7 +34,9 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod text;
+mod timestamp;
 mod value;
+mod zone;
 
 use collector_otlp::Record;
 

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use collector_otlp::pass::Above;
 use collector_otlp::{AnyValue, Record};
 
+use super::calendar::Moment;
 use super::fault::ParseFault;
 use super::syntax::{Key, Segment};
 use super::value::Value;
@@ -404,7 +405,7 @@ impl Field {
             Self::IdText(number) => Value::Text(Cow::Owned(hexadecimal(record.bytes(number)))),
             Self::Number(number) => Value::Int(record.varint(number) as i64),
             Self::Nanoseconds(number) => Value::Int(record.fixed64(number) as i64),
-            Self::Time(number) => Value::Time(i128::from(record.fixed64(number))),
+            Self::Time(number) => Value::Time(Moment::utc(record.fixed64(number).into())),
             Self::Messages(number) => Value::Messages(record.bodies(number).count()),
             Self::Kind => Value::Int(record.varint(KIND) as i64),
             Self::KindName => Value::Text(Cow::Borrowed(kind_name(record.varint(KIND)))),

@@ -247,6 +247,18 @@ fn conditions_of_spans() {
         ),
         (r#"UUID() != UUID()"#, true),
         (
+            r#"FormatTime(end_time, "%Y-%m-%d %H:%M:%S.%L") == "1970-01-01 00:00:03.5""#,
+            true,
+        ),
+        (
+            r#"Time("1970-01-01T02:00:03.5+02:00", "%FT%T%j") == end_time"#,
+            true,
+        ),
+        (
+            r#"Hour(Time(time="1970-07-01 12", format="%F %H", location="Asia/Tokyo")) == 12"#,
+            true,
+        ),
+        (
             r#"ConvertCase("someName", to_case="snake") == "some_name" and ToCamelCase("a_b") == "AB""#,
             true,
         ),
@@ -326,6 +338,14 @@ fn what_cannot_be_computed_says_why() {
             r#"Substring(name, 5, 100) == """#,
             "the range of Substring lies outside of its text",
         ),
+        (
+            r#"Time(name, "%F") > end_time"#,
+            "\"GET /health\" is no time such as \"%F\"",
+        ),
+        (
+            r#"FormatTime(name, "%F") == """#,
+            "expected a time but got a string",
+        ),
     ] {
         let fault = answer(Context::Span, text).unwrap_err().to_string();
         assert_eq!(fault, format!("condition {text}: {why}"));
@@ -390,6 +410,14 @@ fn what_cannot_work_is_refused_with_its_column() {
         (
             "ConvertCase(name, \"title\") == \"\"",
             "at column 19 of this OTTL: a case is \"lower\", \"upper\", \"snake\" or \"camel\", not \"title\"",
+        ),
+        (
+            "Time(name, \"%Q\") == 1",
+            "at column 12 of this OTTL: %Q is no part of a format of times",
+        ),
+        (
+            "Time(name, \"%F\", \"Mars/Olympus\") == 1",
+            "at column 12 of this OTTL: there is no time zone \"Mars/Olympus\" in this machine's tzdata",
         ),
         (
             "IsMatch(name, \"(\")",

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 
 use collector_otlp::{AnyValue, Record, wire};
 
+use super::calendar::Moment;
 use super::merge::{Pairs, pairs};
 use super::syntax::{Comparison, Key};
 use crate::matching::same;
@@ -35,8 +36,8 @@ pub(super) enum Value<'v> {
     Attributes(&'v Record<'v>),
     /// So many messages, which have no value of their own.
     Messages(usize),
-    /// A point in time, in nanoseconds since 1970.
-    Time(i128),
+    /// A point in time.
+    Time(Moment),
     /// A span of time, in nanoseconds.
     Duration(i128),
 }
@@ -179,9 +180,8 @@ impl<'v> Value<'v> {
             (Self::Int(a), Self::Double(b)) => (*a as f64).partial_cmp(b),
             (Self::Double(a), Self::Int(b)) => a.partial_cmp(&(*b as f64)),
             (Self::Text(a), Self::Text(b)) | (Self::Bytes(a), Self::Bytes(b)) => Some(a.cmp(b)),
-            (Self::Time(a), Self::Time(b)) | (Self::Duration(a), Self::Duration(b)) => {
-                Some(a.cmp(b))
-            }
+            (Self::Time(a), Self::Time(b)) => Some(a.nanoseconds.cmp(&b.nanoseconds)),
+            (Self::Duration(a), Self::Duration(b)) => Some(a.cmp(b)),
             _ => None,
         }
     }

@@ -201,6 +201,30 @@ pub(crate) const CONFIGURATIONS: &[Configuration] = &[
 ",
         "[transform]",
     ),
+    same(
+        "transform with times",
+        "
+  transform:
+    error_mode: silent
+    trace_statements:
+      - 'set(span.attributes[\"written\"], [FormatTime(span.start_time, \"%Y-%m-%dT%H:%M:%S.%f%z\"), FormatTime(span.end_time, \"%a, %d %b %y %I:%M:%S.%L %p %Z\"), FormatTime(format=\"%A %B %e %g %l %q %o %j %D\", time=span.end_time)])'
+      - 'set(span.attributes[\"seconds\"], UnixNano(Time(\"2023-05-26 12:34:56.789 -0730\", \"%F %T.%L %z\")))'
+      - 'set(span.attributes[\"place\"], FormatTime(Time(\"26/May/2023:12:34:56\", \"%d/%b/%Y:%H:%M:%S\", \"Europe/Berlin\"), \"%c %Z %z %k\"))'
+      - 'set(span.attributes[\"hours\"], [Hour(Time(\"23:59 +0200\", \"%R %z\")), Hour(Unix(1685104496)), Day(Time(\"2024-02-29 11 PM\", format=\"%F %I %p\", location=\"Asia/Tokyo\"))])'
+      - 'set(span.attributes[\"zone\"], FormatTime(Time(\"2023-01-26 12:34:56 EST\", \"%F %T %Z\"), \"%F %R %Z\"))'
+      - 'set(span.attributes[\"never\"], FormatTime(Time(span.name, \"%F\"), \"%F\"))'
+      - 'set(span.attributes[\"text\"], FormatTime(Time(span.attributes[\"number.text\"], \"%M\"), \"%M:%S\"))'
+      - 'set(span.start_time, TruncateTime(Time(\"2023-05-26T12:34:56+05:30\", \"%FT%T%j\"), Duration(\"1h\")))'
+      - 'set(span.end_time, Time(\"2023-05-26 12:34:56,5\", \"%F %T\") + Duration(\"1s\"))'
+      - 'set(span.attributes[\"took\"], Milliseconds(span.end_time - Time(\"2023-05-26\", \"%F\")))'
+    metric_statements:
+      - 'set(datapoint.attributes[\"day\"], FormatTime(datapoint.time, \"%F\"))'
+    log_statements:
+      - 'set(log.attributes[\"written\"], FormatTime(log.time, \"%s.%s%%%n%t_%Y 2006\"))'
+      - 'set(log.observed_time, Time(log.attributes[\"number.text\"], \"%S\", \"UTC\")) where log.attributes[\"number.text\"] != nil'
+",
+        "[transform]",
+    ),
     Configuration {
         metrics: "[]",
         logs: "[]",
