@@ -49,8 +49,11 @@ timed with 250 ms each way as well. Round trips are counted twice, both times fr
 
 - by the line: a flight of bytes from the client, and an answer that can be one to it. What nobody
   answers, such as the words with which the client ends its session, is none.
-- by the clock: the seconds that the longer delay adds, divided by what it adds to one round trip
-  (of the fastest runs). This is what the run waits for, whatever passes over the line.
+- by the clock: the seconds that the longer delay adds, divided by what it adds to one round trip.
+  This is what the run waits for, whatever passes over the line.
+
+The round trips are those of the run with the most, the seconds those of the fastest one, as what
+else the machine does only adds to them. A tenth or two by the clock is still that.
 
 A fresh connection has them for TCP, the banners, the key exchange, the service, the question which
 ways in there are, the key that is offered, the key that signs, the channel, the execution, the
