@@ -11,7 +11,9 @@ use collector_otlp::{AnyValue, Record, wire};
 use super::fault::EvalFault;
 use super::json::DEPTH;
 use super::merge::{Pairs, pairs};
-use super::path::{BODY, Field, KIND, Path, STATUS, STATUS_CODE, STATUS_MESSAGE};
+use super::path::{
+    BODY, Field, KIND, Path, STATUS, STATUS_CODE, STATUS_MESSAGE, id_length, is_no_id,
+};
 use super::syntax::Key;
 use super::value::Value;
 
@@ -111,16 +113,11 @@ fn fixed64(record: &mut Record<'_>, number: u32, bits: u64) {
 }
 
 fn set_id(record: &mut Record<'_>, number: u32, id: &[u8]) -> Result<(), EvalFault> {
-    let length = record
-        .message()
-        .and_then(|message| message.field(number))
-        .map_or(0, |field| match field.kind {
-            collector_otlp::schema::Kind::Id(length) => length,
-            _ => 0,
-        });
+    let length = id_length(record, number);
     if !id.is_empty() && id.len() != length {
         return Err(EvalFault::new(format!("an id must have {length} bytes")));
     }
+    let id = if is_no_id(id) { &[] } else { id };
     record.set_field(number, |out| wire::write_bytes(out, number, id));
     Ok(())
 }

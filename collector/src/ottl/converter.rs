@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, items};
 use super::calendar::Part;
 use super::compile::{Compiler, folded, literal_text};
 use super::evaluate::Getter;
 use super::fault::ParseFault;
+use super::format::Format;
 use super::function::Function;
 use super::layout::Layout;
 use super::parameters::Parameters;
@@ -33,6 +34,8 @@ enum Make {
     Time,
     /// Of a time and a constant format.
     FormatTime,
+    /// Of a constant format and a list of values that is written out.
+    Format,
     /// Of nothing.
     RootSpan,
     Now,
@@ -72,6 +75,7 @@ const CONVERTERS: &[(&str, Parameters, Make)] = &[
     ("FNV", TARGET, Make::Of(Function::Fnv)),
     ("HasPrefix", PREFIX, Make::Of(Function::HasPrefix)),
     ("HasSuffix", SUFFIX, Make::Of(Function::HasSuffix)),
+    ("Format", Parameters::all(&["format", "vals"]), Make::Format),
     (
         "FormatTime",
         Parameters::all(&["time", "format"]),
@@ -180,7 +184,6 @@ const UNSUPPORTED: &[&str] = &[
     "ConvertTextToElementsXML",
     "Decode",
     "ExtractGrokPatterns",
-    "Format",
     "GetXML",
     "InsertXML",
     "IsValidLuhn",
@@ -238,6 +241,16 @@ impl Compiler {
             Make::Time => {
                 let target = self.getter(arguments.next()?)?;
                 (time(arguments)?, vec![target])
+            }
+            Make::Format => {
+                let format = arguments.next()?;
+                let column = format.column;
+                let format = literal_text(format, "a format")?;
+                let values = self.getters(items(arguments.next()?)?)?;
+                let format = Format::of(&format, values.len());
+                let format = format.map_err(|fault| ParseFault::new(column, fault.to_string()))?;
+                let values = values.into_iter().map(Getter::with_shown_id);
+                (Function::Format(Arc::new(format)), values.collect())
             }
             Make::FormatTime => {
                 let target = self.getter(arguments.next()?)?;

@@ -12,7 +12,7 @@ use super::fault::EvalFault;
 use super::function::Function;
 use super::json::DEPTH;
 use super::merge::Pairs;
-use super::path::{Path, View, hexadecimal};
+use super::path::{Field, Path, View, hexadecimal};
 use super::syntax::{Comparison, Key, Operator};
 use super::value::Value;
 
@@ -87,6 +87,22 @@ impl Getter {
             Self::Uuid => uuid(),
             Self::Now => Ok(Value::Time(Moment::now())),
             Self::RootSpan => Ok(Value::Bool(view.is_root_span(PARENT))),
+        }
+    }
+
+    /// The same, but in place of an id its text, as which Go shows it.
+    pub(super) fn with_shown_id(self) -> Self {
+        match self {
+            Self::Path(Path {
+                context,
+                field: Field::Id(number),
+                keys,
+            }) => Self::Path(Path {
+                context,
+                field: Field::IdShown(number),
+                keys,
+            }),
+            other => other,
         }
     }
 

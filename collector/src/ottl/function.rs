@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256, Sha512};
 use super::calendar::{Moment, Part, SECOND, truncated};
 use super::case::{camel, snake};
 use super::fault::EvalFault;
+use super::format::Format;
 use super::layout::Layout;
 use super::path::hexadecimal;
 use super::syntax::Comparison;
@@ -76,6 +77,7 @@ pub(super) enum Function {
     /// A part of a time.
     Part(Part),
     TruncateTime,
+    Format(Arc<Format>),
     Time(Arc<Reader>),
     FormatTime(Arc<Layout>),
     /// A time from seconds since 1970.
@@ -154,6 +156,7 @@ impl Function {
             | Self::Seconds
             | Self::Minutes
             | Self::Hours => self.in_unit(&value)?,
+            Self::Format(format) => format.write(&[value])?,
             Self::Time(reader) => Value::Time(reader.read(&string(value)?)?),
             Self::FormatTime(layout) => match value {
                 Value::Time(time) => Value::Text(Cow::Owned(write(layout, &time)?)),
@@ -171,8 +174,11 @@ impl Function {
         })
     }
 
-    /// Computes the converter's value for two or three arguments.
+    /// Computes the converter's value for any other number of arguments.
     pub(super) fn several<'v>(&self, values: Vec<Value<'v>>) -> Outcome<'v> {
+        if let Self::Format(format) = self {
+            return format.write(&values);
+        }
         let mut values = values.into_iter();
         let mut next = || values.next().unwrap_or(Value::Nil);
         let (first, second) = (next(), next());

@@ -6,6 +6,7 @@
 //!
 //! - [`lexer`], [`syntax`]: text to grammar
 //! - [`path`], [`value`], [`function`], [`case`], [`json`], [`text`]: what there is to compute with
+//! - [`format`], [`number`], [`quote`]: values in a text
 //! - [`calendar`], [`zone`], [`layout`], [`timestamp`]: times, and how they are written
 //! - [`parameters`], [`arguments`]: what a function is given
 //! - [`compile`], [`converter`], [`evaluate`]: checked once, computed for every item
@@ -23,13 +24,16 @@ mod converter;
 mod editor;
 mod evaluate;
 mod fault;
+mod format;
 mod function;
 mod json;
 mod layout;
 mod lexer;
 mod merge;
+mod number;
 mod parameters;
 mod path;
+mod quote;
 mod syntax;
 #[cfg(test)]
 mod tests;

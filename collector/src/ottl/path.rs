@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use collector_otlp::pass::Above;
+use collector_otlp::schema::Kind;
 use collector_otlp::{AnyValue, Record};
 
 use super::calendar::Moment;
@@ -123,7 +124,7 @@ impl<'v> View<'v> {
 impl View<'_> {
     /// Whether the span has no parent, by the number of the field that would name it.
     pub(super) fn is_root_span(&self, parent: u32) -> bool {
-        self.own.bytes(parent).is_empty()
+        is_no_id(self.own.bytes(parent))
     }
 }
 
@@ -144,6 +145,8 @@ pub(super) enum Field {
     Text(u32),
     Id(u32),
     IdText(u32),
+    /// The text of an id as a format shows it: nothing where there is none.
+    IdShown(u32),
     Number(u32),
     Nanoseconds(u32),
     Time(u32),
@@ -401,8 +404,12 @@ impl Field {
             Self::Attributes => Value::Attributes(record),
             Self::Cache => Value::Nil,
             Self::Text(number) => Value::Text(Cow::Borrowed(record.bytes(number))),
-            Self::Id(number) => Value::Bytes(Cow::Borrowed(record.bytes(number))),
-            Self::IdText(number) => Value::Text(Cow::Owned(hexadecimal(record.bytes(number)))),
+            Self::Id(number) => Value::Bytes(Cow::Borrowed(id(record, number))),
+            Self::IdText(number) => Value::Text(Cow::Owned(hexadecimal(id(record, number)))),
+            Self::IdShown(number) => match record.bytes(number) {
+                id if is_no_id(id) => Value::Text(Cow::Borrowed(b"")),
+                id => Value::Text(Cow::Owned(hexadecimal(id))),
+            },
             Self::Number(number) => Value::Int(record.varint(number) as i64),
             Self::Nanoseconds(number) => Value::Int(record.fixed64(number) as i64),
             Self::Time(number) => Value::Time(Moment::utc(record.fixed64(number).into())),
@@ -434,6 +441,28 @@ impl Field {
             Self::Sum => point_field(record, "sum"),
         }
     }
+}
+
+/// An id; zeros where there is none, as in otelcol.
+fn id<'v>(record: &'v Record<'_>, number: u32) -> &'v [u8] {
+    match record.bytes(number) {
+        [] => &[0; 16][..id_length(record, number)],
+        id => id,
+    }
+}
+
+/// How long the id in a field is.
+pub(super) fn id_length(record: &Record<'_>, number: u32) -> usize {
+    let field = record.message().and_then(|message| message.field(number));
+    match field.map(|field| field.kind) {
+        Some(Kind::Id(length)) => length,
+        _ => 0,
+    }
+}
+
+/// Whether this stands for the absence of an id.
+pub(super) fn is_no_id(id: &[u8]) -> bool {
+    id.iter().all(|byte| *byte == 0)
 }
 
 fn body<'v>(record: &'v Record<'v>) -> Value<'v> {

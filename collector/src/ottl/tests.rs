@@ -164,6 +164,9 @@ fn conditions_of_spans() {
         ),
         (r#"span_id == SpanID(0xeee19b7ec3c1b175)"#, false),
         (r#"IsRootSpan()"#, true),
+        (r#"parent_span_id == SpanID(0x0000000000000000)"#, true),
+        (r#"parent_span_id.string == "0000000000000000""#, true),
+        (r#"Format("%s", [parent_span_id]) == """#, true),
         (r#"Len(attributes) == 6 and Len(events) == 1"#, true),
         (
             r#"attributes["list"][0] == "x" and attributes["map"]["in"] == "side""#,
@@ -246,6 +249,12 @@ fn conditions_of_spans() {
             true,
         ),
         (r#"UUID() != UUID()"#, true),
+        (
+            r#"Format("%s took %.1f s: %v %s", [name, Seconds(end_time - start_time), attributes["list"], trace_id]) == "GET /health took 2.5 s: [x 1] 5b8efff798038103d269b633813fc60c""#,
+            true,
+        ),
+        (r#"Format(format="%04d", vals=[7]) == "0007""#, true),
+        (r#"Format("100%%", []) == "100%""#, true),
         (
             r#"FormatTime(end_time, "%Y-%m-%d %H:%M:%S.%L") == "1970-01-01 00:00:03.5""#,
             true,
@@ -410,6 +419,14 @@ fn what_cannot_work_is_refused_with_its_column() {
         (
             "ConvertCase(name, \"title\") == \"\"",
             "at column 19 of this OTTL: a case is \"lower\", \"upper\", \"snake\" or \"camel\", not \"title\"",
+        ),
+        (
+            "Format(\"%s\", [name, kind]) == \"\"",
+            "at column 8 of this OTTL: there are 2 values, of which the format has 1",
+        ),
+        (
+            "Format(\"%s\", name) == \"\"",
+            "at column 14 of this OTTL: expected a list such as [\"a\", \"b\"]",
         ),
         (
             "Time(name, \"%Q\") == 1",

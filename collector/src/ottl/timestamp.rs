@@ -3,6 +3,8 @@
 //! In: a text and a [`Layout`], or a time and a [`Layout`]. Out: the time, or the text, as Go's
 //! own library has it. Invariant: work grows with the text.
 
+use std::sync::LazyLock;
+
 use jiff::civil::{Date, DateTime};
 
 use super::calendar::{Moment, SECOND, seconds_shown};
@@ -435,6 +437,41 @@ pub(super) fn write(layout: &Layout, time: &Moment) -> Result<Vec<u8>, EvalFault
         }
     }
     Ok(out)
+}
+
+/// A time as Go shows it where nothing else is asked for.
+pub(super) fn plain(time: &Moment) -> Result<Vec<u8>, EvalFault> {
+    static PLAIN: LazyLock<Result<Layout, EvalFault>> =
+        LazyLock::new(|| Layout::of("%Y-%m-%d %H:%M:%S.%s -0700 %Z"));
+    write(PLAIN.as_ref().map_err(Clone::clone)?, time)
+}
+
+/// A duration as Go shows it: `1h2m3.5s`, `1.5ms`.
+pub(super) fn duration(nanoseconds: i128) -> String {
+    let sign = if nanoseconds < 0 { "-" } else { "" };
+    let size = nanoseconds.unsigned_abs();
+    let fraction = |size: u128, unit: u128| {
+        let digits = unit.ilog10() as usize;
+        let (whole, part) = (size / unit, size % unit);
+        let text = format!("{whole}.{part:0digits$}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    let text = match size {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{size}ns"),
+        1_000..1_000_000 => format!("{}µs", fraction(size, 1_000)),
+        1_000_000..1_000_000_000 => format!("{}ms", fraction(size, 1_000_000)),
+        _ => {
+            const MINUTE: u128 = 60 * 1_000_000_000;
+            let (minutes, rest) = (size / MINUTE, fraction(size % MINUTE, 1_000_000_000));
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => format!("{rest}s"),
+                (0, minutes) => format!("{minutes}m{rest}s"),
+                (hours, minutes) => format!("{hours}h{minutes}m{rest}s"),
+            }
+        }
+    };
+    format!("{sign}{text}")
 }
 
 fn write_part(out: &mut Vec<u8>, part: Part, time: DateTime, (zone, offset): (&str, i32)) {

@@ -202,6 +202,30 @@ pub(crate) const CONFIGURATIONS: &[Configuration] = &[
         "[transform]",
     ),
     same(
+        "transform with formats",
+        "
+  transform:
+    error_mode: silent
+    trace_statements:
+      - 'set(span.attributes[\"plain\"], Format(\"%s: %v %d%% of %8.3f|%-8s|%08.2f %q\", [span.name, span.attributes[\"status\"], span.attributes[\"status\"], span.attributes[\"ratio\"], span.attributes[\"http.method\"], span.attributes[\"ratio\"], span.attributes[\"user.email\"]]))'
+      - 'set(span.attributes[\"of every kind\"], Format(\"%v %v %v %v %q %x\", [span.attributes[\"string\"], span.attributes[\"true\"], span.attributes[\"int\"], span.attributes[\"double\"], span.attributes[\"string\"], span.attributes[\"bytes\"]]))'
+      - 'set(span.attributes[\"unfit\"], Format(\"%d %s %t %5d\", [span.name, span.kind, span.attributes[\"ratio\"], span.attributes[\"absent\"]]))'
+      - 'set(span.attributes[\"ids\"], Format(\"%s-%s-%[1]s\", [span.trace_id, span.span_id]))'
+      - 'set(span.attributes[\"id texts\"], [span.trace_id.string, span.span_id.string, span.parent_span_id.string])'
+      - 'set(span.attributes[\"is root\"], true) where span.parent_span_id == SpanID(0x0000000000000000)'
+      - 'set(span.attributes[\"took\"], Format(format=\"%s %v\", vals=[span.end_time - span.start_time, span.start_time]))'
+      - 'set(span.attributes[\"list\"], Format(\"%v\", [[1, \"two\", 2.5, [true]]]))'
+      - 'set(span.name, Format(\"%.3s…\", [span.name])) where Len(span.name) > 3'
+    metric_statements:
+      - 'set(datapoint.attributes[\"double\"], Format(\"%g %e %.3g %+v\", [datapoint.value_double, datapoint.value_double, datapoint.value_double, datapoint.value_int]))'
+      - 'set(datapoint.attributes[\"of\"], Format(\"%s in %s\", [metric.name, metric.unit]))'
+    log_statements:
+      - 'set(log.severity_text, Format(\"%02d\", [log.severity_number]))'
+      - 'set(log.attributes[\"hex\"], Format(\"%#x %b %o %c %U\", [log.severity_number, log.severity_number, log.flags, log.severity_number, log.severity_number]))'
+",
+        "[transform]",
+    ),
+    same(
         "transform with times",
         "
   transform:
