@@ -185,6 +185,8 @@ const UNSUPPORTED: &[&str] = &[
     "Decode",
     "ExtractGrokPatterns",
     "GetXML",
+    "HasAttrKeyOnDatapoint",
+    "HasAttrOnDatapoint",
     "InsertXML",
     "IsValidLuhn",
     "Keys",

@@ -87,14 +87,19 @@ const MATCH: Parameters = Parameters::all(&["target", "pattern", "replacement"])
 
 /// Editors that otelcol has and this collector does not.
 const UNSUPPORTED: &[&str] = &[
-    "convert_sum_to_gauge",
+    "aggregate_on_attribute_value",
+    "aggregate_on_attributes",
+    "convert_exponential_histogram_to_histogram",
     "convert_gauge_to_sum",
+    "convert_sum_to_gauge",
+    "convert_summary_count_val_to_sum",
+    "convert_summary_quantile_val_to_gauge",
+    "convert_summary_sum_val_to_sum",
+    "copy_metric",
     "extract_count_metric",
     "extract_sum_metric",
-    "copy_metric",
+    "merge_histogram_buckets",
     "scale_metric",
-    "aggregate_on_attributes",
-    "aggregate_on_attribute_value",
     "set_semconv_span_name",
 ];
 
