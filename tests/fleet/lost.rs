@@ -1,6 +1,5 @@
 //! A connection that breaks in the middle of a rollout: the run goes on over another one.
 
-use std::io::Write as _;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use fleet_tests::{Lab, Output, Requirement};
 use crate::Test;
 use crate::failure::{server_state, wait_for};
 use crate::pace::{ByAddress, HOSTS};
-use crate::rollout::{GATEWAYS, STREAMS, TEMPLATE};
+use crate::rollout::GATEWAYS;
 
 pub(crate) const TESTS: &[Test] = &[
     Test {
@@ -18,32 +17,22 @@ pub(crate) const TESTS: &[Test] = &[
         run: a_run_goes_on_over_another_connection_and_does_nothing_twice,
     },
     Test {
-        name: "lost::a_balancer_that_is_lost_while_it_drains_is_told_again",
+        name: "lost::a_balancer_that_is_lost_while_a_gateway_changes_uses_it_again",
         needs: &[Requirement::Root],
-        run: a_balancer_that_is_lost_while_it_drains_is_told_again,
+        run: a_balancer_that_is_lost_while_a_gateway_changes_uses_it_again,
     },
 ];
 
-/// A command between two files, which takes as long as it is held, and writes down that it began.
-const PLAYBOOK: &str = r#"
-[[play]]
-hosts = "machines"
-serial = 1
-[[play.resource]]
-file = { path = "/etc/lost-before", content = "x" }
-[[play.resource]]
-command = { run = ["sh", "-c", "echo >> /run/lost-begun; i=0; while [ -e /run/lost-hold ] && [ $i -lt 600 ]; do i=$((i+1)); sleep 0.1; done; : > /run/lost-ended"], creates = "/run/lost-ended" }
-[[play.resource]]
-file = { path = "/etc/lost-after", content = "x" }
-"#;
-
-/// Where the balancer is, and what is said to it.
-const BALANCER: &str = "10.77.0.11";
-const HEAD: &[u8] = b"POST /v1/traces HTTP/1.1\r\nHost: lb\r\nContent-Length: 9\r\n\r\n";
+/// A command which takes as long as it is held, and writes down that it began.
+const HELD: &str = r#"command = { run = ["sh", "-c", "echo >> /run/lost-begun; i=0; while [ -e /run/lost-hold ] && [ $i -lt 600 ]; do i=$((i+1)); sleep 0.1; done; : > /run/lost-ended"], creates = "/run/lost-ended" }"#;
 
 fn a_run_goes_on_over_another_connection_and_does_nothing_twice(lab: &Lab) {
     let fleet = ByAddress::new(lab);
-    let _play = fleet.playbook(PLAYBOOK);
+    let file = |name| format!("file = {{ path = \"/etc/lost-{name}\", content = \"x\" }}");
+    let resources = [&file("before"), HELD, &file("after")];
+    let resources = resources.map(|text| format!("[[play.resource]]\n{text}\n"));
+    let play = "[[play]]\nhosts = \"machines\"\nserial = 1\n".to_owned() + &resources.concat();
+    let _play = fleet.playbook(&play);
     let _ = lab.ssh("collector-1", "touch /run/lost-hold");
     let run = fleet
         .command(&["apply", "--yes"])
@@ -84,19 +73,14 @@ fn a_run_goes_on_over_another_connection_and_does_nothing_twice(lab: &Lab) {
     }
 }
 
-fn a_balancer_that_is_lost_while_it_drains_is_told_again(lab: &Lab) {
+fn a_balancer_that_is_lost_while_a_gateway_changes_uses_it_again(lab: &Lab) {
+    let first = "[[play.resource]]\ngroup = {";
+    let held = format!("[[play.resource]]\n{HELD}\n\n{first}");
     let edit = lab
         .project()
-        .edit(TEMPLATE, STREAMS, "max_concurrent_streams: 264");
-    // A request whose body does not come keeps one of the gateways busy.
-    let mut client = lab.exec(&["nc", "-N", BALANCER, "4318"]);
-    let mut client = client
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("a client");
-    let mut input = client.stdin.take().expect("its input");
-    input.write_all(HEAD).expect("a client that listens");
+        .edit("playbooks/collectors.toml", first, &held);
+    let [one, _] = GATEWAYS;
+    let _ = lab.ssh(one, "touch /run/lost-hold");
     let run = lab
         .project()
         .command(&["apply", "--env", "development", "--yes"])
@@ -105,15 +89,13 @@ fn a_balancer_that_is_lost_while_it_drains_is_told_again(lab: &Lab) {
         .stderr(Stdio::piped())
         .spawn()
         .expect("a run");
-    wait_for("a gateway that ends its sessions", || {
-        GATEWAYS
-            .iter()
-            .any(|gateway| server_state(lab, gateway).starts_with("DRAIN"))
+    wait_for("the command to begin", || {
+        lab.try_ssh(one, "ls /run/lost-begun").code == 0
     });
+    assert!(server_state(lab, one).starts_with("MAINT"), "it is in use");
     end_connections(lab, "lb-1");
     wait_for("sshd to be back", || lab.try_ssh("lb-1", "true").code == 0);
-    drop(input);
-    let _ = client.wait();
+    let _ = lab.ssh(one, "rm /run/lost-hold");
     let output = Output::ended(run).success().says(&[
         "lb-1: its connection was lost: connecting again",
         "lb-1: connected again after",
@@ -132,6 +114,9 @@ fn a_balancer_that_is_lost_while_it_drains_is_told_again(lab: &Lab) {
     let left = "ls /var/lib/haproxy/server-state 2>/dev/null || true";
     assert_eq!(lab.ssh("lb-1", left), "", "a gateway is still left out");
     drop(edit);
+    for gateway in GATEWAYS {
+        let _ = lab.ssh(gateway, "rm /run/lost-*");
+    }
     let _ = lab.project().apply();
 }
 

@@ -31,9 +31,9 @@ pub(crate) const TESTS: &[Test] = &[
     },
 ];
 
-pub(crate) const TEMPLATE: &str = "templates/collector/gateway.yaml.tera";
+const TEMPLATE: &str = "templates/collector/gateway.yaml.tera";
 const PLAYBOOK: &str = "playbooks/collectors.toml";
-pub(crate) const STREAMS: &str = "max_concurrent_streams: 100";
+const STREAMS: &str = "max_concurrent_streams: 100";
 pub(crate) const GATEWAYS: [&str; 2] = ["collector-1", "collector-2"];
 
 fn a_rolling_change_with_drain_loses_and_refuses_nothing(lab: &Lab) {
