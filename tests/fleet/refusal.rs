@@ -25,7 +25,12 @@ pub(crate) const TESTS: &[Test] = &[
     Test {
         name: "refusal::a_variable_that_is_missing_is_a_mistake",
         needs: &[Requirement::Root],
-        run: |lab| lab.expect_unchanged(|| a_variable_that_is_missing_is_a_mistake(lab.project())),
+        run: |lab| {
+            lab.expect_unchanged(|| {
+                a_variable_that_is_missing_is_a_mistake(lab.project());
+                a_condition_of_handlebars_that_is_missing_is_a_mistake(lab.project());
+            });
+        },
     },
     Test {
         name: "refusal::a_template_that_does_not_parse_is_a_mistake",
@@ -121,7 +126,14 @@ fn a_variable_that_is_missing_is_a_mistake(project: &Project) {
     let _edits = [
         append(project, BALANCER, "# {{ settings.balancr.maxconn }}\n"),
         append(project, UNIT, "# {{settings.deployment_enviroment}}\n"),
+        // Tera itself would take it for empty.
+        append(
+            project,
+            GATEWAY,
+            "{% if tls.mdoe == 'mutual' %}{% endif %}\n",
+        ),
     ];
+    let condition = place(project, GATEWAY, "tls.mdoe");
     let tera = place(project, BALANCER, "balancr");
     let handlebars = place(project, UNIT, "{{settings.deployment_enviroment");
     let user = place(
@@ -138,8 +150,17 @@ fn a_variable_that_is_missing_is_a_mistake(project: &Project) {
                 "{handlebars}: variable `settings.deployment_enviroment` is not defined \
                  (did you mean `deployment_environment`?)"
             ),
+            &format!("{condition}: variable `tls.mdoe` is not defined (did you mean `mode`?)"),
         ],
     );
+}
+
+/// Handlebars itself would take it for false.
+fn a_condition_of_handlebars_that_is_missing_is_a_mistake(project: &Project) {
+    let _edit = append(project, UNIT, "# {{#if tls.moed}}{{/if}}\n");
+    let block = place(project, UNIT, "{{#if tls.moed");
+    let words = format!("{block}: variable `tls.moed` is not defined (did you mean `mode`?)");
+    let _ = refused(project, &[&words]);
 }
 
 fn a_template_that_does_not_parse_is_a_mistake(project: &Project) {

@@ -3,8 +3,12 @@
 //! Goes in: the files of `templates/` and [`Variables`]. Comes out: text, or a mistake with its file,
 //! line and column. Invariant: a variable that does not exist is a mistake, never an empty text.
 
+mod conditional;
+mod strict;
 mod variables;
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +19,8 @@ use tera::{ErrorKind, Tera};
 use crate::document::{Diagnostics, Location, Source, suggestion};
 use crate::error::{Error, Result};
 
+use strict::Strict;
+
 pub use variables::{SharedVariables, Variables};
 
 /// The largest template, in bytes.
@@ -24,6 +30,8 @@ const TEMPLATE_LIMIT_BYTES: u64 = 4 << 20;
 pub struct Templates {
     sources: Vec<Arc<Source>>,
     tera: Tera,
+    /// What Tera got for each of its templates.
+    strict: BTreeMap<String, Strict>,
     handlebars: Handlebars<'static>,
 }
 
@@ -43,9 +51,12 @@ impl Templates {
         let mut templates = Self {
             sources: Vec::new(),
             tera: Tera::default(),
+            strict: BTreeMap::new(),
             handlebars: Handlebars::new(),
         };
         templates.tera.autoescape_on(Vec::<&str>::new());
+        strict::register(&mut templates.tera);
+        conditional::register(&mut templates.handlebars);
         templates.handlebars.set_strict_mode(true);
         templates
             .handlebars
@@ -87,9 +98,9 @@ impl Templates {
                 })
             })
         } else {
-            self.tera
-                .render(name, variables.tera())
-                .map_err(|error| self.tera_mistake(source, &error))
+            self.tera.render(name, variables.tera()).map_err(|error| {
+                variables.handlebars(|all| self.tera_mistake(source, &error, all.data()))
+            })
         };
         match result {
             Ok(text) => Some(text),
@@ -149,23 +160,53 @@ impl Templates {
                 let (location, message) = handlebars_mistake(source, &error);
                 diagnostics.error(location, message, None);
             }
-        } else if let Err(error) = self.tera.add_raw_template(name, source.text()) {
-            let (location, message) = self.tera_mistake(source, &error);
+            return;
+        }
+        // As it stands first, for what does not parse is to be said of that.
+        let mut added = self.tera.add_raw_template(name, source.text());
+        if added.is_ok() {
+            let strict = Strict::of(source.text());
+            added = self.tera.add_raw_template(name, &strict.text);
+            self.strict.insert(name.to_owned(), strict);
+        }
+        if let Err(error) = added {
+            let (location, message) = self.tera_mistake(source, &error, &Value::Null);
             diagnostics.error(location, message, None);
         }
     }
 
-    fn tera_mistake(&self, source: &Arc<Source>, error: &tera::Error) -> (Location, String) {
-        match error.kind() {
-            ErrorKind::SyntaxError(report) | ErrorKind::RenderingError(report) => {
-                // An included template has a name of its own.
-                let source = self.source(report.filename()).unwrap_or(source);
-                let range = report.span().range.clone();
-                (source.locate(range), report.message().to_owned())
+    fn tera_mistake(
+        &self,
+        source: &Arc<Source>,
+        error: &tera::Error,
+        variables: &Value,
+    ) -> (Location, String) {
+        let (ErrorKind::SyntaxError(report) | ErrorKind::RenderingError(report)) = error.kind()
+        else {
+            return (source.locate_line(1, 1), error.kind().to_string());
+        };
+        // An included template has a name of its own.
+        let source = self.source(report.filename()).unwrap_or(source);
+        let range = report.span().range.clone();
+        let name = source.name().strip_prefix("templates/");
+        let strict = name.and_then(|name| self.strict.get(name));
+        match strict.map(|strict| strict.diagnosis(source.text(), &range, report.message())) {
+            None => (source.locate(range), report.message().to_owned()),
+            Some(Diagnosis::Other(range, words)) => (source.locate(range), words.to_owned()),
+            Some(Diagnosis::Undefined(range, path)) => {
+                (source.locate(range), undefined(path, variables))
             }
-            other => (source.locate_line(1, 1), other.to_string()),
         }
     }
+}
+
+/// What Tera found wrong, and where in the template.
+#[derive(Debug, PartialEq, Eq)]
+enum Diagnosis<'t> {
+    /// A path that is not defined.
+    Undefined(Range<usize>, &'t str),
+    /// Anything else, in Tera's words.
+    Other(Range<usize>, &'t str),
 }
 
 fn is_handlebars(name: &str) -> bool {
@@ -182,13 +223,16 @@ fn is_template(path: &Path) -> bool {
 /// Why a Handlebars template cannot be rendered.
 fn handlebars_words(reason: &RenderErrorReason, context: &Value) -> String {
     match reason {
-        RenderErrorReason::MissingVariable(Some(path)) => {
-            let hint = suggest_variable(path, context);
-            let hint = hint.map_or_else(String::new, |hint| format!(" ({hint})"));
-            format!("variable `{path}` is not defined{hint}")
-        }
+        RenderErrorReason::MissingVariable(Some(path)) => undefined(path, context),
         other => first_line(&other.to_string()),
     }
+}
+
+/// Says that a variable is not defined, and which may be meant.
+fn undefined(path: &str, variables: &Value) -> String {
+    let hint = suggest_variable(path, variables);
+    let hint = hint.map_or_else(String::new, |hint| format!(" ({hint})"));
+    format!("variable `{path}` is not defined{hint}")
 }
 
 /// The variable that may be meant, where a dotted path leads to nothing.
