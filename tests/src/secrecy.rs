@@ -29,8 +29,12 @@ pub fn forms(secret: &str) -> Vec<String> {
         secret.to_owned(),
         hex.to_uppercase(),
         hex,
-        percent(secret),
-        percent(secret).to_lowercase(),
+        percent(secret, ""),
+        percent(secret, "").to_lowercase(),
+        // As browsers and `quote` write URLs, and as forms are sent.
+        percent(secret, ";/?:@&=+$,#!*'()"),
+        percent(secret, "/"),
+        percent(secret, "").replace("%20", "+"),
     ];
     for alphabet in [STANDARD, URL_SAFE] {
         forms.extend((0..3).map(|before| base64_inside(secret, before, alphabet)));
@@ -53,8 +57,10 @@ fn base64_inside(secret: &str, before: usize, alphabet: &[u8; 64]) -> String {
     digits.collect()
 }
 
-fn percent(secret: &str) -> String {
+/// Percent-encoded, apart from what every encoder keeps and what this one keeps.
+fn percent(secret: &str, kept: &str) -> String {
     let encode = |byte: u8| match byte {
+        byte if kept.as_bytes().contains(&byte) => char::from(byte).to_string(),
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
             char::from(byte).to_string()
         }

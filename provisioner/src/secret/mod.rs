@@ -7,6 +7,7 @@ mod file;
 mod identity;
 mod redactor;
 mod scratch;
+mod spelling;
 #[cfg(test)]
 mod tests;
 
