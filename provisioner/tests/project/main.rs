@@ -7,6 +7,7 @@ mod from_ansible;
 mod init;
 mod pages;
 mod secret;
+mod sizing;
 mod tls;
 
 use std::fs;
