@@ -21,9 +21,14 @@ pub(crate) const TESTS: &[Test] = &[
         run: |lab| everything_arrives(lab, "http"),
     },
     Test {
-        name: "telemetry::requests_of_one_connection_go_to_all_gateways",
+        name: "telemetry::grpc_requests_of_one_connection_go_to_all_gateways",
         needs: NEEDS,
-        run: requests_of_one_connection_go_to_all_gateways,
+        run: |lab| requests_of_one_connection_go_to_all_gateways(lab, "grpc"),
+    },
+    Test {
+        name: "telemetry::http_requests_of_one_connection_go_to_all_gateways",
+        needs: NEEDS,
+        run: |lab| requests_of_one_connection_go_to_all_gateways(lab, "http"),
     },
 ];
 
@@ -54,25 +59,26 @@ fn everything_arrives(lab: &Lab, protocol: &str) {
     verify(lab, &format!("all-{protocol}"), FULL, &expected);
 }
 
-fn requests_of_one_connection_go_to_all_gateways(lab: &Lab) {
-    let before = (connections(lab), accepted_spans(lab));
+fn requests_of_one_connection_go_to_all_gateways(lab: &Lab, protocol: &str) {
+    let run = format!("one-{protocol}-connection");
+    let before = (connections(lab, protocol), accepted_spans(lab));
     let amount = Amount {
         spans: 5_000,
         logs: 0,
         points: 0,
     };
-    let expected = send(lab, "grpc", "one-connection", amount);
-    let connections = connections(lab) - before.0;
+    let expected = send(lab, protocol, &run, amount);
+    let connections = connections(lab, protocol) - before.0;
     let shares: Vec<u64> = accepted_spans(lab)
         .iter()
         .zip(before.1)
         .map(|(after, before)| after - before)
         .collect();
-    println!("{connections} connection; spans by gateway: {shares:?}");
+    println!("{protocol}: {connections} connection; spans by gateway: {shares:?}");
     assert_eq!(connections, 1);
     assert_eq!(shares.iter().sum::<u64>(), 5_000);
     assert!(shares.iter().all(|share| *share > 1_000), "{shares:?}");
-    verify(lab, "one-connection", amount, &expected);
+    verify(lab, &run, amount, &expected);
 }
 
 /// Sends with the SDK from inside the lab's network; what the SDK handed to its exporters.
@@ -149,6 +155,10 @@ pub(crate) fn verify(lab: &Lab, run: &str, amount: Amount, expected: &Value) {
         }
         assert_eq!(items.len(), count, "{what} that nobody sent arrived");
     }
+    // As many as the client emitted inside spans.
+    let logs = expected["logs"].as_object().expect("an object").values();
+    let with_ids = logs.filter(|item| item["traceId"] != "" && item["spanId"] != "");
+    assert_eq!(with_ids.count(), amount.logs.div_ceil(2));
     println!("{run}: {total} items arrived exactly once");
 }
 
@@ -218,7 +228,9 @@ impl Arrived {
 
     fn add_log(&mut self, record: &Value) {
         let item = serde_json::json!({
-            "time": record["timeUnixNano"], "severity": record["severityNumber"],
+            "time": record["timeUnixNano"], "observed": record["observedTimeUnixNano"],
+            "traceId": text(&record["traceId"]), "spanId": text(&record["spanId"]),
+            "severity": record["severityNumber"],
             "attributes": attributes(&record["attributes"]),
         });
         self.logs
@@ -270,8 +282,8 @@ fn attributes(list_of: &Value) -> serde_json::Map<String, Value> {
         .collect()
 }
 
-/// How many connections the balancer's gRPC port has had.
-fn connections(lab: &Lab) -> u64 {
+/// How many connections the balancer's port for a protocol has had.
+fn connections(lab: &Lab, protocol: &str) -> u64 {
     let table = lab.ssh("lb-1", &fetch("127.0.0.1", 8404, "/stats;csv"));
     let mut lines = table
         .lines()
@@ -281,8 +293,9 @@ fn connections(lab: &Lab) -> u64 {
         .iter()
         .position(|name| *name == "conn_tot")
         .expect("conn_tot");
+    let frontend = format!("otlp_{protocol},FRONTEND,");
     let row = lines
-        .find(|line| line.starts_with("otlp_grpc,FRONTEND,"))
+        .find(|line| line.starts_with(&frontend))
         .expect("a frontend");
     row.split(',')
         .nth(column)

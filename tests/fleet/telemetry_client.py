@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from contextlib import nullcontext
 
 protocol, host, run, spans, logs, points, expected_file = sys.argv[1:]
 host = os.environ.get("FLEET_HOST", host)
@@ -105,6 +106,9 @@ class LogExporter(OTLPLogExporter):
             record = item.log_record
             expected["logs"][record.body] = {
                 "time": str(record.timestamp),
+                "observed": str(record.observed_timestamp),
+                "traceId": f"{record.trace_id:032x}" if record.trace_id else "",
+                "spanId": f"{record.span_id:016x}" if record.span_id else "",
                 "severity": record.severity_number.value,
                 "attributes": dict(record.attributes),
             }
@@ -146,16 +150,20 @@ assert len(expected["spans"]) == made, "the SDK dropped spans"
 loggers = LoggerProvider(resource=resource)
 loggers.add_log_record_processor(BatchLogRecordProcessor(LogExporter(**options("logs")), max_queue_size=QUEUE))
 logger = loggers.get_logger("fleet")
+# Its spans are not exported: they would count among those that were asked for.
+requests = TracerProvider(resource=resource).get_tracer("fleet")
 for number in paced(lambda number: number < logs):
-    logger.emit(
-        LogRecord(
-            timestamp=time.time_ns(),
-            severity_number=SeverityNumber.WARN,
-            severity_text="WARN",
-            body=f"{run} line {number}",
-            attributes={"number": number},
+    # Every other one inside a span, whose ids it then bears.
+    with requests.start_as_current_span("request") if number % 2 == 0 else nullcontext():
+        logger.emit(
+            LogRecord(
+                timestamp=time.time_ns(),
+                severity_number=SeverityNumber.WARN,
+                severity_text="WARN",
+                body=f"{run} line {number}",
+                attributes={"number": number},
+            )
         )
-    )
 assert loggers.force_flush(120_000)
 
 exporter = MetricExporter(preferred_temporality={Counter: AggregationTemporality.DELTA}, **options("metrics"))
