@@ -68,6 +68,8 @@ fn only_what_a_changed_line_concerns_is_touched(lab: &Lab) {
                 "{host}"
             );
             assert_ne!(state.units.remove(UNIT), now.units.remove(UNIT), "{host}");
+            let processes = [&mut state, &mut now].map(|state| state.processes.remove(UNIT));
+            assert_ne!(processes[0], processes[1], "{host}");
             // A rename changes the times of the directory that it happens in.
             let _ = (state.paths.remove(FOLDER), now.paths.remove(FOLDER));
         }

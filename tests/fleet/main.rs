@@ -171,6 +171,7 @@ pub(crate) fn lab_name() -> String {
 fn bring_up() -> Lab {
     let lab = Lab::new(Project::new(&lab_name()));
     let _ = lab.project().provision(&["lab", "down"]);
-    let _ = lab.project().apply();
+    let output = lab.project().apply();
+    main_job::says_where_to_look(&output, &lab_name());
     lab
 }
