@@ -45,6 +45,11 @@ pub(crate) const TESTS: &[Test] = &[
         run: what_a_validator_rejects_changes_no_host,
     },
     Test {
+        name: "refusal::a_unit_that_systemd_warns_of_changes_no_host",
+        needs: &[Requirement::Root],
+        run: a_unit_that_systemd_warns_of_changes_no_host,
+    },
+    Test {
         name: "refusal::an_artifact_with_another_hash_is_not_sent",
         needs: &[Requirement::Root],
         run: an_artifact_with_another_hash_is_not_sent,
@@ -212,6 +217,31 @@ fn what_a_validator_rejects_changes_no_host(lab: &Lab) {
         ))
     });
     let output = output.expect("an output");
+    expect_nothing_staged(lab, &output);
+}
+
+/// A value that systemd would only warn of, and then leave out.
+fn a_unit_that_systemd_warns_of_changes_no_host(lab: &Lab) {
+    let project = lab.project();
+    let _edit = project.edit(UNIT, "Restart=always", "Restart=alwys");
+    let mut output = None;
+    lab.expect_unchanged(|| {
+        output = Some(refused(
+            project,
+            &[
+                "refused before anything was changed on any host",
+                "alwys",
+                &format!(
+                    "/etc/systemd/system/otel-collector.service comes from {UNIT} (named at playbooks/"
+                ),
+            ],
+        ));
+    });
+    expect_nothing_staged(lab, &output.expect("an output"));
+}
+
+#[track_caller]
+fn expect_nothing_staged(lab: &Lab, output: &Output) {
     let staged = output.stderr.contains("/var/lib/provision");
     assert!(!staged, "a place of staging:\n{}", output.describe());
     for host in lab.hosts() {
