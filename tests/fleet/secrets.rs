@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use fleet_tests::{ArgumentWatch, Edit, Lab, Output, Requirement, forms};
@@ -26,6 +28,12 @@ const UNUSED: &str = "never/asked+for by anything";
 
 const SECRETS: [&str; 4] = [TOKEN, NEXT_TOKEN, KEY, UNUSED];
 
+/// No secret; a search that does not find it has not looked.
+const CANARY: &str = "canary-of-the-search";
+
+/// The files of the project that secrets come from.
+const SOURCES: [&str; 2] = ["key.txt", "unused.txt"];
+
 const GATEWAY: &str = "templates/collector/gateway.yaml.tera";
 const STORAGE: &str = "templates/collector/storage.yaml.tera";
 const ENVIRONMENT: &str = "environments/development.toml";
@@ -37,6 +45,7 @@ fn are_seen_nowhere_but_in_the_file_that_asks_for_them(lab: &Lab) {
         lab,
         token: TOKEN,
         outputs: 0,
+        places: tempfile::tempdir().expect("a folder"),
     };
     let edits = describe_secrets(lab);
     let watch = ArgumentWatch::start(&SECRETS);
@@ -68,8 +77,11 @@ fn are_seen_nowhere_but_in_the_file_that_asks_for_them(lab: &Lab) {
         };
         searcher.expect_on(&host, expected);
     }
+    searcher.expect_on_controller(&SOURCES);
     rotate(&mut searcher);
+    searcher.expect_on_controller(&SOURCES);
     forget(&mut searcher, edits);
+    searcher.expect_on_controller(&[]);
 }
 
 /// A changed secret changes the file that holds it, and restarts what reads that.
@@ -147,14 +159,28 @@ struct Searcher<'a> {
     lab: &'a Lab,
     token: &'static str,
     outputs: usize,
+    /// Where the program keeps what it keeps on the machine that it runs on.
+    places: tempfile::TempDir,
 }
 
 impl Searcher<'_> {
     fn run(&mut self, arguments: &[&str], code: i32) -> Output {
         let all = [arguments, &["--env", "development"]].concat();
         let mut command = self.lab.project().command(&all);
-        command.env("FLEET_TOKEN", self.token);
+        self.set_environment(&mut command);
         self.search(Output::of(&mut command).expect_code(code))
+    }
+
+    /// The secret, and places that only this test has.
+    fn set_environment(&self, command: &mut Command) {
+        command.env("FLEET_TOKEN", self.token);
+        for variable in ["HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"] {
+            let place = self.places.path().join(variable);
+            let mut folder = fs::DirBuilder::new();
+            folder.recursive(true).mode(0o700);
+            folder.create(&place).expect("a folder");
+            command.env(variable, place);
+        }
     }
 
     fn search(&mut self, output: Output) -> Output {
@@ -223,8 +249,8 @@ impl Searcher<'_> {
         let mut script = Command::new("sh");
         script
             .args(["-c", "echo n | script -qec \"$0\" /dev/null"])
-            .arg(words.join(" "))
-            .env("FLEET_TOKEN", self.token);
+            .arg(words.join(" "));
+        self.set_environment(&mut script);
         let output = self.search(Output::of(&mut script));
         let _ = output
             .expect_code(1)
@@ -235,19 +261,24 @@ impl Searcher<'_> {
     /// configuration of its collector.
     #[track_caller]
     fn expect_on(&self, host: &str, expected: Option<&str>) {
-        // What is searched for travels over the standard input, so that it is in no argument. The
-        // journal compresses long texts, so it is asked, not only searched as a file.
+        // What is searched for travels over the standard input, so that it is in no argument. Only
+        // the kernel's own places are left out. The journal compresses long texts, so it is asked,
+        // not only searched as a file.
         let search = "cd /; LC_ALL=C; export LC_ALL; forms=$(cat); \
-            grep -rlaF -D skip --exclude-dir=proc --exclude-dir=sys --exclude-dir=dev \
-                -f /dev/fd/3 / 3<<< \"$forms\" 2>/dev/null; \
-            journalctl --no-pager -a -o export | grep -qaF -f /dev/fd/3 3<<< \"$forms\" \
-                && echo the journal; true";
+            mkdir -p /srv/dev/proc/sys; head -n 1 <<< \"$forms\" > /srv/dev/proc/sys/canary; \
+            grep -rlaF -D skip -f /dev/fd/3 /dev/shm $(find / -mindepth 1 -maxdepth 1 \
+                ! -type l ! -path /proc ! -path /sys ! -path /dev) 3<<< \"$forms\" 2>/dev/null; \
+            rm -r /srv/dev; \
+            journalctl --no-pager -a -o export > /tmp/journal; \
+            grep -q ^__CURSOR= /tmp/journal || echo an empty journal; \
+            grep -qaF -f /dev/fd/3 /tmp/journal 3<<< \"$forms\" && echo the journal; \
+            rm /tmp/journal";
         let bash = format!("exec bash -c '{search}'");
-        let all = SECRETS.map(|secret| forms(secret).join("\n")).join("\n");
-        let found = self.ask(host, &bash, &all);
+        let found = self.ask(host, &bash, &all_forms());
         let found: BTreeSet<&str> = found.lines().collect();
-        let files = expected.map(|_| CONFIG);
-        assert_eq!(found, files.into_iter().collect(), "secrets on {host}");
+        let mut files = BTreeSet::from(["/srv/dev/proc/sys/canary"]);
+        files.extend(expected.map(|_| CONFIG));
+        assert_eq!(found, files, "secrets on {host}");
         for secret in SECRETS {
             let count = format!("grep -scaF -f - {CONFIG} || true");
             let count = self.ask(host, &count, &forms(secret).join("\n"));
@@ -256,22 +287,49 @@ impl Searcher<'_> {
         }
     }
 
-    fn ask(&self, host: &str, command: &str, input: &str) -> String {
-        let mut child = self
-            .lab
-            .project()
-            .command(&["lab", "ssh"])
-            .args([host, "--", command])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("ssh");
-        let mut stdin = child.stdin.take().expect("an input");
-        stdin.write_all(input.as_bytes()).expect("an input");
-        drop(stdin);
-        let output = child.wait_with_output().expect("an answer");
-        assert!(output.status.success(), "{host}: {command}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+    /// Where the program runs, secrets are in the files that they come from, and nowhere else.
+    #[track_caller]
+    fn expect_on_controller(&self, sources: &[&str]) {
+        let canary = self.places.path().join("canary");
+        fs::write(&canary, CANARY).expect("a file");
+        let project = self.lab.project().path("");
+        let mut grep = Command::new("grep");
+        grep.args(["-rlaF", "-D", "skip", "-f", "-"])
+            .args([self.places.path(), &project])
+            .env("LC_ALL", "C");
+        let found = answer(&mut grep, &all_forms());
+        let found: BTreeSet<PathBuf> = found.lines().map(PathBuf::from).collect();
+        let mut files: BTreeSet<PathBuf> = sources.iter().map(|name| project.join(name)).collect();
+        files.insert(canary);
+        assert_eq!(found, files, "secrets where the program runs");
     }
+
+    fn ask(&self, host: &str, command: &str, input: &str) -> String {
+        let mut ssh = self.lab.project().command(&["lab", "ssh"]);
+        answer(ssh.args([host, "--", command]), input)
+    }
+}
+
+/// All that is searched for, a line each; the first line is what must be found.
+fn all_forms() -> String {
+    let secrets = SECRETS.iter().flat_map(|secret| forms(secret));
+    let lines: Vec<String> = [CANARY.to_owned()].into_iter().chain(secrets).collect();
+    lines.join("\n")
+}
+
+/// What a program answers to an input.
+#[track_caller]
+fn answer(command: &mut Command, input: &str) -> String {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("a program");
+    let mut stdin = child.stdin.take().expect("an input");
+    stdin.write_all(input.as_bytes()).expect("an input");
+    drop(stdin);
+    let output = child.wait_with_output().expect("an answer");
+    assert!(output.status.success(), "{command:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
