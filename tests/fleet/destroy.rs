@@ -34,6 +34,7 @@ fn every_host_is_as_it_was_and_the_volume_keeps_its_data(_: &Lab) {
         let arguments = [&["destroy", "--env", "development", "--yes"], limit].concat();
         lab.project().provision(&arguments).success()
     };
+    leave_a_gateway_out(&lab);
     // One host first: the others do not notice.
     let others = [lab.tree("collector-1"), lab.tree("storage-1")];
     let changed = differences(&before["lb-1"], &listing(&lab, "lb-1"));
@@ -83,6 +84,29 @@ fn every_host_is_as_it_was_and_the_volume_keeps_its_data(_: &Lab) {
     what_somebody_else_changed_stays(&lab);
 }
 
+/// A rollout that ends in the middle: the balancer keeps in a file what it does not use.
+fn leave_a_gateway_out(lab: &Lab) {
+    let project = lab.project();
+    let _edits = [
+        project.edit(
+            PLAYBOOK,
+            "13133/health\", within = \"30s\"",
+            "13133/wrong\", within = \"1s\"",
+        ),
+        project.edit(
+            TEMPLATE,
+            "max_concurrent_streams: 100",
+            "max_concurrent_streams: 101",
+        ),
+    ];
+    let output = project.provision(&["apply", "--env", "development", "--yes", "--no-rollback"]);
+    let _ = output
+        .expect_code(1)
+        .says(&["collector-1: stays left out by its balancer"]);
+    let kept = lab.ssh("lb-1", "cat /var/lib/haproxy/server-state");
+    assert!(kept.contains(" collector-1 "), "{kept}");
+}
+
 fn what_somebody_else_changed_stays(lab: &Lab) {
     let file = "/etc/sysctl.d/60-net.core.somaxconn.conf";
     let _ = lab.ssh("lb-1", &format!("echo '# mine' >> {file}"));
@@ -110,6 +134,9 @@ fn what_somebody_else_changed_stays(lab: &Lab) {
     let _ = destroy(&[]).says(&["not everything was removed", "was changed by somebody else"]);
     assert!(lab.ssh("lb-1", &format!("cat {file}")).contains("# mine"));
 }
+
+const PLAYBOOK: &str = "playbooks/collectors.toml";
+const TEMPLATE: &str = "templates/collector/gateway.yaml.tera";
 
 const UUID: &str = "findmnt -no UUID /mnt/data || blkid -s UUID -o value /dev/sdf";
 
@@ -145,10 +172,10 @@ const LISTING: &str = r"
 find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp \
         -o -path /var/tmp -o -path /var/log -o -path /var/cache -o -path /var/lib/apt \
         -o -path /var/lib/dpkg -o -path /var/lib/systemd -o -path '/etc/*-' \
-        -o -path /var/lib/haproxy -o -path /etc/.pwd.lock -o -path /var/lib/private \) -prune \
-    -o -printf '%p %y %m %u:%g %l\n' | sed 's/^/path /'
+        -o -path /var/lib/haproxy/dev -o -path /etc/.pwd.lock -o -path /var/lib/private \) -prune \
+    -o ! -path /var/lib/haproxy -printf '%p %y %m %u:%g %l\n' | sed 's/^/path /'
 find /etc /home /root /srv /opt /mnt /usr/local /var/lib -xdev \( -path /var/lib/apt \
-        -o -path /var/lib/dpkg -o -path /var/lib/systemd -o -path /var/lib/haproxy \
+        -o -path /var/lib/dpkg -o -path /var/lib/systemd -o -path /var/lib/haproxy/dev \
         -o -path '/etc/*-' \) -prune -o -type f -print0 | xargs -0 sha256sum | sed 's/^/content /'
 find /var/lib/dpkg/info -type f | sed 's/^/dpkg /'
 dpkg -l | sed 's/^/package /'

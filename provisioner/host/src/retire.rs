@@ -1,7 +1,7 @@
 //! Leaves a host on which nothing is managed any more.
 //!
-//! Goes in: a manifest without entries. Comes out: a host without the state directory and without
-//! the helper. Invariant: while any environment has an entry, everything stays.
+//! Goes in: a manifest without entries. Comes out: a host without the state directory, without what
+//! was written for its balancer and without the helper. Invariant: while any environment has an entry, everything stays.
 
 use std::fs;
 use std::path::Path;
@@ -9,6 +9,7 @@ use std::path::Path;
 use provision_protocol::STATE_DIRECTORY;
 use provision_protocol::message::Retired;
 
+use crate::balancer;
 use crate::durable;
 use crate::failure::Failure;
 use crate::manifest::Manifest;
@@ -23,6 +24,7 @@ pub(crate) fn retire(root: &Root) -> Result<Retired, Failure> {
     if entries_left > 0 {
         return Ok(Retired { entries_left });
     }
+    balancer::forget(root)?;
     // The lock's file goes as well. Whoever makes a new one finds this run at its end, which does
     // nothing more.
     let state = root.at(STATE_DIRECTORY);
