@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use collector_otlp::{Request, Signal};
 use collector_queue::Queue;
+use futures_util::future::{join, join_all};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -208,13 +209,19 @@ impl Outputs {
 
     /// Hands a batch to every pipeline of its signal; a retryable failure counts before others.
     pub async fn send(&self, batch: Batch) -> Result<(), Failure> {
-        let mut result = Ok(());
-        for (signal, output) in &self.pipelines {
-            if *signal == batch.request.signal() {
-                result = worse(result, output.send(batch.clone()).await);
-            }
+        let signal = batch.request.signal();
+        let mut outputs = self.pipelines.iter().filter(|(taken, _)| *taken == signal);
+        // One pipeline is the usual case, and none waits for another one.
+        let Some((_, first)) = outputs.next() else {
+            return Ok(());
+        };
+        let others = outputs.map(|(_, output)| output.send(batch.clone()));
+        let others: Vec<_> = others.collect();
+        if others.is_empty() {
+            return first.send(batch).await;
         }
-        result
+        let (result, others) = join(first.send(batch.clone()), join_all(others)).await;
+        others.into_iter().fold(result, worse)
     }
 }
 

@@ -164,8 +164,7 @@ impl Former {
     ) -> Result<Vec<Formed>, TooManyCombinations> {
         let metadata = piece.batch.metadata.only(&rule.metadata_keys);
         let key = (Arc::as_ptr(rule).addr(), metadata);
-        let limit = rule.metadata_cardinality_limit;
-        if limit > 0 && self.open.len() >= limit && !self.open.contains_key(&key) {
+        if !self.has_room(&key, rule) {
             return Err(TooManyCombinations);
         }
         let open = self.open.entry(key).or_insert_with(|| {
@@ -193,6 +192,23 @@ impl Former {
         }
         self.forget_empty();
         Ok(formed)
+    }
+
+    /// Whether a request can be added without one combination of metadata too many.
+    pub(super) fn admits(&self, batch: &Batch, rule: &Arc<Batching>) -> bool {
+        let metadata = batch.metadata.only(&rule.metadata_keys);
+        self.has_room(&(Arc::as_ptr(rule).addr(), metadata), rule)
+    }
+
+    fn has_room(&self, key: &(usize, Metadata), rule: &Batching) -> bool {
+        let limit = rule.metadata_cardinality_limit;
+        let of_the_rule = || {
+            self.open
+                .keys()
+                .filter(|(owner, _)| *owner == key.0)
+                .count()
+        };
+        limit == 0 || self.open.contains_key(key) || of_the_rule() < limit
     }
 
     /// When the next open batch is due.

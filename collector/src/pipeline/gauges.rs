@@ -17,6 +17,7 @@ pub(super) struct Gauges {
     bytes: Gauge,
     oldest: Gauge,
     dead_letters: Gauge,
+    dead_letters_dropped: Gauge,
     lost: Gauge,
     dropped: Gauge,
 }
@@ -57,6 +58,10 @@ impl Gauges {
                 "dead_letter_items",
                 "Items that were refused for good and are kept as dead letters",
             ),
+            dead_letters_dropped: gauge(
+                "dead_letter_dropped_items",
+                "Dead letters that were dropped to make room since the start",
+            ),
             lost: gauge("lost_items", "Items in records that the disk has damaged"),
             dropped: gauge(
                 "dropped_items",
@@ -65,14 +70,19 @@ impl Gauges {
         }
     }
 
-    /// Shows the state of a queue on disk; `size` is in what its `queue_size` counts.
-    pub(super) fn show(&self, stats: &Stats, size: u64) {
+    /// Shows the state of a queue on disk; `size` is in what its `queue_size` counts. Says how many
+    /// items of dead letters were dropped since it was shown last.
+    pub(super) fn show(&self, stats: &Stats, size: u64) -> i64 {
         let set = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.size, size);
         set(&self.bytes, stats.disk_bytes);
         set(&self.oldest, stats.oldest.map_or(0, |age| age.as_secs()));
         set(&self.dead_letters, stats.dead_letters.weight);
+        let known = self.dead_letters_dropped.value();
+        let dropped = stats.dead_letters_dropped.weight;
+        set(&self.dead_letters_dropped, dropped);
         set(&self.lost, stats.lost.weight);
         set(&self.dropped, stats.dropped.weight);
+        self.dead_letters_dropped.value() - known
     }
 }

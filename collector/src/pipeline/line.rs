@@ -4,6 +4,7 @@
 //! Invariant: what is refused for good stays with whoever sent it: a batch that the other side
 //! will never take is sent again request by request, and only those that fail alone are given up.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -70,6 +71,21 @@ impl Line {
     /// Whether the other side refuses what it gets, or is away.
     pub(super) fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed) > 0
+    }
+
+    /// Says what was not sent in time when the collector stopped.
+    pub(super) fn report_lost(&self, left: &VecDeque<Formed>, cut: bool) {
+        if cut || !left.is_empty() {
+            let exporter = self.context.id.to_string();
+            let queued_items: usize = left.iter().map(Formed::items).sum();
+            tracing::error!(
+                %exporter,
+                queued_batches = left.len(),
+                queued_items,
+                being_sent = cut,
+                "the queue could not be drained before the shutdown deadline; what was in it is lost"
+            );
+        }
     }
 
     /// Exports one batch, with retries.

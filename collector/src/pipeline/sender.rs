@@ -348,12 +348,7 @@ impl Shared {
     /// Adds a request to the batches that are open.
     fn push(&self, state: &mut State, piece: Piece) -> Result<(), Failure> {
         let bytes = piece.batch.request.byte_len();
-        let rule = self
-            .rule
-            .as_ref()
-            .or(piece.batch.batching.as_ref())
-            .cloned();
-        let Some(rule) = rule else {
+        let Some(rule) = self.rule_of(&piece.batch).cloned() else {
             state.bytes += bytes;
             state.ready.push_back(Formed::of(piece));
             self.work.notify_one();
@@ -377,6 +372,11 @@ impl Shared {
         }
         self.show_size(state);
         Ok(())
+    }
+
+    /// How a request is joined to others, if it is.
+    fn rule_of<'s>(&'s self, batch: &'s Batch) -> Option<&'s Arc<Batching>> {
+        self.rule.as_ref().or(batch.batching.as_ref())
     }
 
     fn size_of(&self, piece: &Piece) -> usize {
@@ -478,9 +478,16 @@ impl Shared {
             };
             let bytes = piece.batch.request.byte_len();
             piece.batch.reservation = room_for(&account, bytes, || self.hurry()).await;
-            // A record whose combination of metadata is one too many is left for the next start.
+            // It was answered long ago, so a combination of metadata that is one too many has the
+            // others leave early.
+            if let Some(rule) = self.rule_of(&piece.batch) {
+                while !self.state().former.admits(&piece.batch, rule) {
+                    self.hurry();
+                }
+            }
             if let Err(failure) = self.push(&mut self.state(), piece) {
-                tracing::warn!(exporter = %self.line.context.id, %failure, "a request stays in the queue");
+                let exporter = &self.line.context.id;
+                tracing::error!(%exporter, %failure, "a request stays in the queue");
             }
         }
     }
@@ -500,7 +507,11 @@ impl Shared {
         loop {
             ticks.tick().await;
             let stats = durable.stats();
-            self.gauges.show(&stats, self.size_on_disk(&stats));
+            let dropped_items = self.gauges.show(&stats, self.size_on_disk(&stats));
+            if dropped_items > 0 {
+                let exporter = &self.line.context.id;
+                tracing::error!(%exporter, dropped_items, "there was no room for more dead letters: the oldest are gone");
+            }
         }
     }
 
@@ -571,23 +582,9 @@ impl Shared {
     }
 
     fn report_what_is_left(&self, cut: bool) {
-        let exporter = self.line.context.id.to_string();
-        if self.line.durable.is_some() || self.answer == Answer::Delivered {
-            return;
-        }
-        let mut state = self.state();
-        let left = state.ready.drain(..);
-        let (batches, items) = left.fold((0, 0), |(batches, items), formed| {
-            (batches + 1, items + formed.items())
-        });
-        if cut || batches > 0 {
-            tracing::error!(
-                %exporter,
-                queued_batches = batches,
-                queued_items = items,
-                being_sent = cut,
-                "the queue could not be drained before the shutdown deadline; what was in it is lost"
-            );
+        if self.line.durable.is_none() && self.answer != Answer::Delivered {
+            let left = std::mem::take(&mut self.state().ready);
+            self.line.report_lost(&left, cut);
         }
     }
 }

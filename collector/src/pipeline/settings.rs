@@ -191,7 +191,17 @@ fn queue(section: &Section<'_>) -> Option<QueueSettings> {
             section.error(key, format!("{key} needs storage beside it"));
         }
     }
+    if drop_oldest == Some(true) && queue_size.is_some() && sizer != Sizer::Bytes {
+        let message = "with on_overflow: drop_oldest, max_bytes is the limit";
+        section.error("queue_size", message);
+    }
     let flag = |key, otherwise| section.bool(key).unwrap_or(otherwise);
+    let wait_for_result = flag("wait_for_result", default.wait_for_result);
+    if wait_for_result && storage.is_some() {
+        let message = "wait_for_result is not supported beside storage: \
+                       a queue on disk answers when the request is on it";
+        section.error("wait_for_result", message);
+    }
     let settings = QueueSettings {
         num_consumers: section
             .number_in("num_consumers", 1..=1000)
@@ -199,7 +209,7 @@ fn queue(section: &Section<'_>) -> Option<QueueSettings> {
         queue_size: queue_size.map_or(default.queue_size, |size| size as usize),
         sizer,
         block_on_overflow: flag("block_on_overflow", default.block_on_overflow),
-        wait_for_result: flag("wait_for_result", default.wait_for_result),
+        wait_for_result,
         storage,
         limits: QueueLimits {
             max_bytes: match (sizer, queue_size) {
@@ -274,21 +284,65 @@ fn retry(section: &Section<'_>) -> Option<RetrySettings> {
     section.bool("enabled").unwrap_or(true).then_some(settings)
 }
 
+/// The longest pause that a server may ask for: one that is never back is asked again.
+const LONGEST_ASKED_PAUSE: Duration = Duration::from_secs(3600);
+
 impl RetrySettings {
-    /// The pause after so many failed attempts, before chance; what the server asked for counts
-    /// when it is longer.
+    /// The pause after so many failed attempts; what the server asked for counts when it is
+    /// longer, up to an hour.
     pub fn pause(&self, failures: u32, asked: Option<Duration>) -> Duration {
         let exponent = i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX);
         let grown = self.initial_interval.as_secs_f64() * self.multiplier.powi(exponent);
         let capped = grown.min(self.max_interval.as_secs_f64());
         let chance = 1.0 + self.randomization_factor * (2.0 * fastrand::f64() - 1.0);
-        Duration::from_secs_f64(capped * chance).max(asked.unwrap_or_default())
+        let asked = asked.unwrap_or_default().min(LONGEST_ASKED_PAUSE);
+        Duration::from_secs_f64(capped * chance).max(asked)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::diagnostic::{Diagnostics, Position};
+    use crate::config::yaml;
+
+    #[test]
+    fn settings_that_cannot_hold_together_are_refused() {
+        let cases = [
+            (
+                "{storage: disk, wait_for_result: true}",
+                "wait_for_result is not",
+            ),
+            (
+                "{storage: disk, on_overflow: drop_oldest, queue_size: 5}",
+                "max_bytes is the limit",
+            ),
+            ("{on_overflow: drop_oldest}", "on_overflow needs storage"),
+            (
+                "{storage: disk, sizer: bytes, queue_size: 9999999, max_bytes: 9999999}",
+                "sizer: bytes",
+            ),
+            (
+                "{storage: disk, sizer: bytes, queue_size: 9999999, on_overflow: drop_oldest}",
+                "",
+            ),
+            ("{wait_for_result: true}", ""),
+        ];
+        for (text, complaint) in cases {
+            let diagnostics = Diagnostics::default();
+            let node = yaml::parse(text, &diagnostics).unwrap();
+            let section = Section::of(&node, Position::default(), &diagnostics);
+            let _ = queue(&section);
+            drop(section);
+            let said = format!("{diagnostics:?}");
+            assert_eq!(
+                diagnostics.is_empty(),
+                complaint.is_empty(),
+                "{text}: {said}"
+            );
+            assert!(said.contains(complaint), "{text}: {said}");
+        }
+    }
 
     #[test]
     fn pauses_grow_to_their_maximum() {
@@ -304,6 +358,7 @@ mod tests {
             retry.pause(1, Some(Duration::from_secs(9))),
             Duration::from_secs(9)
         );
+        assert_eq!(retry.pause(1, Some(Duration::MAX)), LONGEST_ASKED_PAUSE);
         let random = RetrySettings::default();
         for _ in 0..1000 {
             let pause = random.pause(1, None).as_secs_f64();

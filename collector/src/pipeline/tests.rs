@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use collector_otlp::{Request, Signal};
+use collector_queue::{Disk, Files, Options, Queue, Space};
 use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant};
 
@@ -105,6 +106,14 @@ fn rule(timeout: Duration, enough: usize, most: usize) -> Arc<Batching> {
 }
 
 fn sender(server: &Arc<Server>, queue: Option<QueueSettings>) -> Sender {
+    sender_on(server, queue, None)
+}
+
+fn sender_on(
+    server: &Arc<Server>,
+    queue: Option<QueueSettings>,
+    on_disk: Option<(Queue, Vec<Arc<Batching>>)>,
+) -> Sender {
     let retry = Some(RetrySettings {
         initial_interval: Duration::from_millis(100),
         ..RetrySettings::default()
@@ -120,7 +129,7 @@ fn sender(server: &Arc<Server>, queue: Option<QueueSettings>) -> Sender {
         settings: &SendingSettings { queue, retry },
         signal: Signal::Traces,
         rule: None,
-        queue: None,
+        queue: on_disk,
     })
 }
 
@@ -178,26 +187,54 @@ async fn what_is_over_the_limit_begins_the_next_batch() {
 async fn metadata_keeps_batches_apart_and_within_their_number() {
     let (server, rule) = (Server::new(), rule(Duration::from_secs(5), 100, 0));
     let sender = sender(&server, in_memory());
-    let of = |tenant: &str, name| Batch {
-        metadata: Metadata::new(vec![
-            ("tenant".into(), tenant.into()),
-            ("x".into(), name_of(name)),
-        ]),
-        ..batch(&[name], &rule)
-    };
+    let of = |tenant, name| of_tenant(tenant, name, &rule);
     for (tenant, name) in [("1", "a"), ("2", "b"), ("1", "c")] {
         sender.accept(of(tenant, name)).await.unwrap();
     }
     let refused = sender.accept(of("3", "d")).await;
     assert!(matches!(refused, Err(Failure::Retryable { .. })));
+    // Another pipeline has combinations of its own.
+    let other = self::rule(Duration::from_secs(5), 100, 0);
+    sender.accept(of_tenant("3", "e", &other)).await.unwrap();
     stop(&sender).await;
     let mut batches = server.batches();
     batches.sort();
-    assert_eq!(batches, [vec!["a", "c"], vec!["b"]]);
+    assert_eq!(batches, [vec!["a", "c"], vec!["b"], vec!["e"]]);
 }
 
-fn name_of(name: &str) -> String {
-    format!("only-{name}")
+fn of_tenant(tenant: &str, name: &str, rule: &Arc<Batching>) -> Batch {
+    Batch {
+        metadata: Metadata::new(vec![
+            ("tenant".into(), tenant.into()),
+            ("x".into(), format!("only-{name}")),
+        ]),
+        ..batch(&[name], rule)
+    }
+}
+
+#[tokio::test]
+async fn what_is_on_disk_leaves_however_many_tenants_it_is_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let files: Arc<dyn Files> = Arc::new(Disk);
+    let space = Arc::new(Space::new(Arc::clone(&files), folder.path()).unwrap());
+    let place = folder.path().join("queue");
+    let (queue, _) = Queue::open(files, &place, Options::new(1 << 30, space)).unwrap();
+    let (server, rule) = (Server::new(), rule(Duration::from_secs(600), 100, 0));
+    let on_disk = Some((queue, vec![Arc::clone(&rule)]));
+    let sender = sender_on(&server, Some(QueueSettings::default()), on_disk);
+    let tenants = ["a", "b", "c", "d", "e"];
+    for tenant in tenants {
+        let stored = sender.accept(of_tenant(tenant, tenant, &rule)).await;
+        stored.unwrap();
+    }
+    // Two combinations may be open; the others leave long before their time.
+    while server.names().len() < tenants.len() - 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stop(&sender).await;
+    let mut names = server.names();
+    names.sort();
+    assert_eq!(names, tenants);
 }
 
 #[tokio::test(start_paused = true)]

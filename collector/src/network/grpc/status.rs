@@ -214,9 +214,12 @@ fn retry_delay(details: &str) -> Option<Duration> {
                 }
             })
         };
-        let nanoseconds = u32::try_from(number(2).unwrap_or(0)).ok()?;
+        // Both are signed; a delay that is negative asks for none.
+        let seconds = u32::try_from(number(1).unwrap_or(0)).ok();
+        let nanoseconds = u32::try_from(number(2).unwrap_or(0)).ok();
+        let (seconds, nanoseconds) = seconds.zip(nanoseconds)?;
         return Some(Duration::new(
-            number(1).unwrap_or(0),
+            u64::from(seconds),
             nanoseconds.min(999_999_999),
         ));
     }
@@ -271,6 +274,20 @@ mod tests {
         let trailers = trailers(&Err(status));
         let details = trailers["grpc-status-details-bin"].to_str().unwrap();
         assert_eq!(retry_delay(details), Some(after));
+        let second = |seconds: i64, nanoseconds: i64| {
+            let (mut delay, mut info, mut any, mut status) = (vec![], vec![], vec![], vec![]);
+            wire::write_varint_field(&mut delay, 1, seconds as u64);
+            wire::write_varint_field(&mut delay, 2, nanoseconds as u64);
+            wire::write_bytes(&mut info, 1, &delay);
+            wire::write_bytes(&mut any, 1, b"type.googleapis.com/google.rpc.RetryInfo");
+            wire::write_bytes(&mut any, 2, &info);
+            wire::write_bytes(&mut status, 3, &any);
+            retry_delay(&STANDARD_NO_PAD.encode(status))
+        };
+        assert_eq!(second(7, 5), Some(Duration::new(7, 5)));
+        for (seconds, nanoseconds) in [(-1, 0), (0, -1), (i64::MAX, 0)] {
+            assert_eq!(second(seconds, nanoseconds), None);
+        }
         assert_eq!(retry_delay("!"), None);
         assert_eq!(retry_delay(""), None);
     }

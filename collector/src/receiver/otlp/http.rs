@@ -201,7 +201,8 @@ fn refused(error: BodyError) -> Refusal {
         }
         BodyError::NoRoom => out_of_memory(),
         BodyError::Stalled => {
-            let http = StatusCode::REQUEST_TIMEOUT;
+            // 408 is not for retries, as the OTLP specification has it.
+            let http = StatusCode::SERVICE_UNAVAILABLE;
             let text = "the body did not arrive in time";
             Refusal::new(http, Code::DeadlineExceeded, text)
         }
