@@ -8,13 +8,15 @@
 //! then has its time again after that boot, as nobody can confirm before it what takes effect with
 //! it.
 
-use std::fs;
+use std::fs::{self, File, Metadata};
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
 use std::time::Duration;
 
 use provision_protocol::DEADMAN_NOTES;
 use provision_protocol::message::{Arm, Armed, Disarmed};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::content;
@@ -55,6 +57,9 @@ const MAX_WITHIN: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Notes {
     paths: Vec<SavedPath>,
+    /// The directories above the paths.
+    #[serde(default)]
+    parents: Vec<SavedPath>,
     units: Vec<SavedUnit>,
     /// A boot after this one is announced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,9 +86,14 @@ struct SavedPath {
 #[serde(rename_all = "snake_case")]
 enum Was {
     Nothing,
-    /// A directory, a device: nothing that an operation on a file replaces.
+    /// A device, a socket: nothing that an operation replaces.
     Left,
     Link(String),
+    Directory {
+        uid: u32,
+        gid: u32,
+        mode: u32,
+    },
     /// A file, whose content stands in the folder under this name.
     File {
         saved: String,
@@ -99,6 +109,9 @@ struct SavedUnit {
     name: String,
     active: bool,
     enabled: bool,
+    /// It did not exist.
+    #[serde(default)]
+    new: bool,
 }
 
 /// Arms the switch, or an armed one for these paths as well; its time begins anew.
@@ -120,7 +133,7 @@ pub(crate) fn arm(root: &Root, request: &Arm) -> Result<Armed, Failure> {
     });
     for path in &request.paths {
         if !notes.paths.iter().any(|known| known.path == *path) {
-            let (path, number) = (check_absolute(path)?, notes.paths.len());
+            let (path, number) = (check_absolute(path)?, free_number(&notes));
             let changed = manifest
                 .as_ref()
                 .and_then(|manifest| manifest.changed_file(path));
@@ -132,6 +145,7 @@ pub(crate) fn arm(root: &Root, request: &Arm) -> Result<Armed, Failure> {
                 path: path.to_owned(),
                 was,
             });
+            save_parents(root, path, &mut notes.parents)?;
         }
     }
     let new: Vec<&str> = request
@@ -141,14 +155,14 @@ pub(crate) fn arm(root: &Root, request: &Arm) -> Result<Armed, Failure> {
         .filter(|unit| is_unit_name(unit) && !notes.units.iter().any(|known| known.name == *unit))
         .collect();
     for (name, found) in look(root, &new) {
-        // A unit that does not exist on this host reads nothing.
         if let Ok(found) = found
-            && found.load_state == "loaded"
+            && ["loaded", "not-found"].contains(&found.load_state.as_str())
         {
             notes.units.push(SavedUnit {
                 name,
                 active: found.active_state == "active",
                 enabled: found.unit_file_state == "enabled",
+                new: found.load_state == "not-found",
             });
         }
     }
@@ -173,7 +187,8 @@ pub(crate) fn disarm(root: &Root) -> Result<Disarmed, Failure> {
 }
 
 /// Puts everything back, and takes the switch away. At the boot that was announced, the time begins
-/// anew instead.
+/// anew instead. What cannot be put back keeps nothing else from it, and is tried again at the next
+/// boot unless somebody gets in before.
 pub(crate) fn revert(root: &Root) -> Result<(), Failure> {
     let Some(mut notes) = read(root)? else {
         return remove(root);
@@ -188,12 +203,26 @@ pub(crate) fn revert(root: &Root) -> Result<(), Failure> {
             return Ok(());
         }
     }
-    for saved in &notes.paths {
-        put_back(root, saved)?;
+    // How a unit that did not exist is stopped is known only while its file is there.
+    for unit in notes.units.iter().filter(|unit| unit.new) {
+        let _ = systemctl(root, &["stop", "--", &unit.name]);
+        let _ = systemctl(root, &["disable", "--", &unit.name]);
     }
-    let words = |words: String| Failure::program("cannot put units back: ", words);
-    systemctl(root, &["daemon-reload"]).map_err(words)?;
-    for unit in &notes.units {
+    let mut failures = Vec::new();
+    let mut left = Vec::new();
+    // What is inside a directory goes before it.
+    while let Some(saved) = notes.paths.pop() {
+        if let Err(failure) = put_back(root, &saved, &notes.parents) {
+            failures.push(failure.to_string());
+            left.push(saved);
+        }
+    }
+    left.reverse();
+    notes.paths = left;
+    if let Err(words) = systemctl(root, &["daemon-reload"]) {
+        failures.push(format!("cannot put units back: {words}"));
+    }
+    for unit in notes.units.iter().filter(|unit| !unit.new) {
         let enabling = if unit.enabled { "enable" } else { "disable" };
         let _ = systemctl(root, &[enabling, "--", &unit.name]);
         let _ = systemctl(root, &["reset-failed", "--", &unit.name]);
@@ -201,7 +230,12 @@ pub(crate) fn revert(root: &Root) -> Result<(), Failure> {
         let verb = if unit.active { "restart" } else { "stop" };
         let _ = systemctl(root, &[verb, "--no-block", "--", &unit.name]);
     }
-    remove(root)
+    if failures.is_empty() {
+        return remove(root);
+    }
+    // Where not even this can be written, all is put back once more, which changes nothing.
+    let _ = write(root, &notes);
+    Err(Failure::refused(failures.join("\n")))
 }
 
 /// The boot has forgotten the timer. It is early: nothing may be waited for.
@@ -223,6 +257,15 @@ fn read(root: &Root) -> Result<Option<Notes>, Failure> {
         .map_err(|error| Failure::refused(format!("{} cannot be read: {error}", path.display())))
 }
 
+/// The name of a copy that is none yet: what could not be put back keeps its own.
+fn free_number(notes: &Notes) -> usize {
+    let taken = notes.paths.iter().filter_map(|one| match &one.was {
+        Was::File { saved, .. } => saved.parse::<usize>().ok(),
+        _ => None,
+    });
+    taken.max().map_or(0, |highest| highest + 1)
+}
+
 fn save(root: &Root, path: &str, number: usize) -> Result<Was, Failure> {
     let from = root.at(path);
     let doing = || format!("keep a copy of {path}");
@@ -232,6 +275,9 @@ fn save(root: &Root, path: &str, number: usize) -> Result<Was, Failure> {
     if found.is_symlink() {
         let target = fs::read_link(&from).doing(doing)?;
         return Ok(Was::Link(target.display().to_string()));
+    }
+    if found.is_dir() {
+        return Ok(directory(&found));
     }
     if !found.is_file() {
         return Ok(Was::Left);
@@ -250,6 +296,37 @@ fn save(root: &Root, path: &str, number: usize) -> Result<Was, Failure> {
         gid: found.gid(),
         mode: found.mode() & 0o7777,
     })
+}
+
+fn directory(found: &Metadata) -> Was {
+    Was::Directory {
+        uid: found.uid(),
+        gid: found.gid(),
+        mode: found.mode() & 0o7777,
+    }
+}
+
+/// The directories above a path, the outermost first.
+fn parents(path: &str) -> Vec<&str> {
+    let above = Path::new(path).ancestors().skip(1);
+    let mut above: Vec<&str> = above.filter_map(Path::to_str).collect();
+    above.reverse();
+    above
+}
+
+fn save_parents(root: &Root, path: &str, saved: &mut Vec<SavedPath>) -> Result<(), Failure> {
+    for parent in parents(path) {
+        let found = metadata(&root.at(parent)).doing(|| format!("look at {parent}"))?;
+        if let Some(found) = found.filter(Metadata::is_dir)
+            && !saved.iter().any(|known| known.path == parent)
+        {
+            saved.push(SavedPath {
+                path: parent.to_owned(),
+                was: directory(&found),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// What stood there before the generation that is open. A content that held a secret is not kept:
@@ -285,13 +362,31 @@ fn save_before(root: &Root, path: &str, change: &Change, number: usize) -> Resul
     Ok(was)
 }
 
-fn put_back(root: &Root, entry: &SavedPath) -> Result<(), Failure> {
+fn put_back(root: &Root, entry: &SavedPath, above: &[SavedPath]) -> Result<(), Failure> {
     let target = root.at(&entry.path);
     let doing = || format!("put {} back", entry.path);
     match &entry.was {
         Was::Left => Ok(()),
-        Was::Nothing => durable::remove_if_there(&target),
+        Was::Nothing => match metadata(&target).doing(doing)? {
+            None => Ok(()),
+            Some(now) if now.is_dir() => {
+                // What somebody else has put into it stays.
+                let _ = fs::remove_dir(&target);
+                Ok(())
+            }
+            Some(_) => durable::remove_if_there(&target),
+        },
+        Was::Directory { uid, gid, mode } => {
+            remake_parents(root, &entry.path, above)?;
+            let attributes = Attributes {
+                uid: *uid,
+                gid: *gid,
+                mode: *mode,
+            };
+            put_directory_back(&target, attributes)
+        }
         Was::Link(to) => {
+            remake_parents(root, &entry.path, above)?;
             durable::remove_if_there(&target)?;
             symlink(to, &target).doing(doing)?;
             durable::sync_parent(&target)
@@ -302,6 +397,7 @@ fn put_back(root: &Root, entry: &SavedPath) -> Result<(), Failure> {
             gid,
             mode,
         } => {
+            remake_parents(root, &entry.path, above)?;
             let bytes = fs::read(root.state(FOLDER).join(saved)).doing(doing)?;
             let mut draft = Draft::beside(&target)?;
             draft.file.write_all(&bytes).doing(doing)?;
@@ -312,6 +408,45 @@ fn put_back(root: &Root, entry: &SavedPath) -> Result<(), Failure> {
             }))
         }
     }
+}
+
+/// Makes the directories above a path that are gone; those that are there stay as they are.
+fn remake_parents(root: &Root, path: &str, saved: &[SavedPath]) -> Result<(), Failure> {
+    for parent in parents(path) {
+        let target = root.at(parent);
+        // One that is a link counts as what it leads to.
+        if target.exists() {
+            continue;
+        }
+        let known = saved.iter().find(|known| known.path == parent);
+        let attributes = match known.map(|known| &known.was) {
+            Some(&Was::Directory { uid, gid, mode }) => Attributes { uid, gid, mode },
+            _ => Attributes {
+                uid: rustix::process::geteuid().as_raw(),
+                gid: rustix::process::getegid().as_raw(),
+                mode: 0o755,
+            },
+        };
+        put_directory_back(&target, attributes)?;
+    }
+    Ok(())
+}
+
+/// Makes a directory unless it is there, and gives it its owner and mode.
+fn put_directory_back(target: &Path, attributes: Attributes) -> Result<(), Failure> {
+    let doing = || format!("put {} back", target.display());
+    if metadata(target).doing(doing)?.is_none() {
+        fs::create_dir(target).doing(doing)?;
+        durable::sync_parent(target)?;
+    }
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let directory = File::options()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(target)
+        .doing(doing)?;
+    durable::apply(&directory, attributes).doing(doing)?;
+    directory.sync_all().doing(doing)
 }
 
 fn install(root: &Root, within: Duration) -> Result<(), Failure> {
@@ -330,7 +465,8 @@ fn install(root: &Root, within: Duration) -> Result<(), Failure> {
          RequiresMountsFor=/etc {program}\n\
          After=local-fs.target\n\
          Before=network-pre.target systemd-networkd.service networking.service ssh.service \
-         sshd.service ssh.socket nftables.service\n\
+         sshd.service ssh.socket nftables.service netfilter-persistent.service \
+         provision-firewall.service ufw.service firewalld.service\n\
          \n\
          [Service]\n\
          Type=oneshot\n\
@@ -423,6 +559,96 @@ mod tests {
         assert!(!notes.is_empty());
         revert(&root).unwrap();
         assert_eq!(now(), "Port 22\n");
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_put_back_keeps_no_other_from_it() {
+        let (_directory, root) = root();
+        let keys = "/home/deploy/.ssh/authorized_keys";
+        fs::create_dir_all(root.at("/home/deploy/.ssh")).unwrap();
+        fs::write(root.at(keys), "key\n").unwrap();
+        let mode = |path: &str, mode| {
+            fs::set_permissions(root.at(path), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode("/home/deploy", 0o750);
+        mode("/home/deploy/.ssh", 0o700);
+        fs::create_dir(root.at("/etc/pam.d")).unwrap();
+        fs::write(root.at("/etc/pam.d/sshd"), "auth\n").unwrap();
+        armed(&root, &["/etc/pam.d/sshd", keys, "/etc/ssh/sshd_config"]);
+        // One has lost its directories, and one cannot take its place as long as this stands there.
+        fs::remove_dir_all(root.at("/home/deploy")).unwrap();
+        fs::remove_file(root.at("/etc/pam.d/sshd")).unwrap();
+        fs::create_dir(root.at("/etc/pam.d/sshd")).unwrap();
+        fs::write(root.at("/etc/ssh/sshd_config"), "Port 23\n").unwrap();
+        let failure = revert(&root).unwrap_err().to_string();
+        assert!(failure.contains("/etc/pam.d/sshd"), "{failure}");
+        assert!(!failure.contains("/home/deploy"), "{failure}");
+        let text = |path: &str| fs::read_to_string(root.at(path)).unwrap();
+        assert_eq!(text(keys), "key\n");
+        assert_eq!(text("/etc/ssh/sshd_config"), "Port 22\n");
+        let now = |path: &str| root.at(path).metadata().unwrap().mode() & 0o7777;
+        assert_eq!(
+            (now("/home/deploy"), now("/home/deploy/.ssh")),
+            (0o750, 0o700)
+        );
+        // It may be armed for more meanwhile.
+        armed(&root, &["/etc/ssh/sshd_config"]);
+        let saved = read(&root).unwrap().unwrap();
+        assert_eq!(saved.paths.len(), 2);
+        // The rest is tried again at the next boot, and only that.
+        fs::write(root.at(keys), "another key\n").unwrap();
+        fs::remove_dir(root.at("/etc/pam.d/sshd")).unwrap();
+        revert(&root).unwrap();
+        assert_eq!(text("/etc/pam.d/sshd"), "auth\n");
+        assert_eq!(text(keys), "another key\n");
+        assert!(!root.state(FOLDER).exists() && !root.at(SERVICE_PATH).exists());
+    }
+
+    #[test]
+    fn directories_get_their_modes_back_and_new_ones_go() {
+        let (_directory, root) = root();
+        fs::create_dir_all(root.at("/root/.ssh")).unwrap();
+        let mode = |mode| {
+            let target = root.at("/root/.ssh");
+            fs::set_permissions(target, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode(0o700);
+        let new = ["/home/deploy/.ssh", "/home/deploy/.ssh/authorized_keys"];
+        armed(&root, &["/root/.ssh", new[0], new[1]]);
+        mode(0o777);
+        fs::create_dir_all(root.at(new[0])).unwrap();
+        fs::write(root.at(new[1]), "key\n").unwrap();
+        revert(&root).unwrap();
+        let now = root.at("/root/.ssh").metadata().unwrap().mode() & 0o7777;
+        assert_eq!(now, 0o700);
+        assert!(!root.at(new[0]).exists());
+    }
+
+    #[test]
+    fn a_unit_that_did_not_exist_is_stopped_while_its_file_is_there() {
+        let (directory, root) = root();
+        let unit = "/etc/systemd/system/provision-firewall.service";
+        let (log, file) = (directory.path().join("log"), root.at(unit));
+        let body = format!(
+            "case \"$1\" in show) echo LoadState=not-found;; \
+             stop) test -e {} && echo \"$*\" >> {};; esac",
+            file.display(),
+            log.display()
+        );
+        install_script(&root, "/usr/bin/systemctl", &body);
+        let request = Arm {
+            paths: vec![unit.to_owned()],
+            units: vec!["provision-firewall.service".to_owned()],
+            within_millis: 1000,
+            reboots: false,
+        };
+        arm(&root, &request).unwrap();
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "[Service]\n").unwrap();
+        revert(&root).unwrap();
+        let said = fs::read_to_string(&log).unwrap();
+        assert_eq!(said, "stop -- provision-firewall.service\n");
+        assert!(!file.exists());
     }
 
     #[test]
