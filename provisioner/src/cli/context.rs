@@ -9,8 +9,6 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream;
 use provision_protocol::generation::{Origin, Peer};
 
 use crate::cli::FleetArgs;
@@ -25,11 +23,16 @@ use crate::inventory::Provider;
 use crate::plan::{Desired, HostDesired, Part, resolve};
 use crate::playbook::Play;
 use crate::report::{Event, Events, Progress, print};
-use crate::rollout::{Confirm, HostSession, Interrupt, Observation, RunOptions, observe};
+use crate::rollout::{
+    Confirm, HostSession, Interrupt, Observation, RunOptions, look, observe, observe_for,
+};
 use crate::secret::{Redactor, Secrets};
 
 /// How many hosts write down which hosts there are.
 const KEEPERS: usize = 8;
+
+/// To how many hosts connections are kept for the next run: each is a process of OpenSSH.
+const KEPT_LIMIT: usize = 128;
 
 /// What commands that reach hosts begin with.
 #[derive(Debug)]
@@ -162,6 +165,9 @@ impl RunContext {
         for one in &desired {
             endpoints.push(Endpoint::of(&one.host, &self.secrets)?);
         }
+        for endpoint in endpoints.iter_mut().skip(KEPT_LIMIT) {
+            endpoint.keep_connection = Duration::ZERO;
+        }
         let helpers = Helpers::load()?;
         let described = self.with_bastions(&endpoints)?;
         let agent = SshAgent::prepare(&described, helpers.clone())?;
@@ -185,28 +191,26 @@ impl RunContext {
         self.attach_labs(false, &events)?;
         let hosts = self.hosts(self.without_plays(), &args.limit)?;
         let options = self.options(args, events);
-        let mut observation = observe(hosts, false, &options).await;
-        let answers: Vec<Result<T>> = stream::iter(observation.sessions.iter_mut())
-            .map(|session| ask(session, &options))
-            .buffered(args.forks)
-            .collect()
-            .await;
-        let failures = std::mem::take(&mut observation.failures);
-        observation.close().await;
-        if !failures.is_empty() {
-            return Err(unreachable(failures));
+        let ask = async |session: &mut HostSession| ask(session, &options).await;
+        let (observation, answers) = look(hosts, &options, ask).await;
+        if !observation.failures.is_empty() {
+            return Err(unreachable(observation.failures));
         }
         answers.into_iter().collect()
     }
 
-    /// Locks and observes hosts, all of which must answer but those that `plays` leave out.
+    /// Locks and observes hosts, all of which must answer but those that `plays` leave out. Where
+    /// plays are given, hosts that these have nothing to do for are let go at once.
     pub(super) async fn lock(
         &self,
         hosts: Vec<(Box<dyn Host>, HostDesired)>,
         plays: &[(Play, Vec<String>)],
         options: &RunOptions,
     ) -> Result<Observation> {
-        let mut observation = observe(hosts, true, options).await;
+        let mut observation = match plays {
+            [] => observe(hosts, true, options).await,
+            plays => observe_for(hosts, plays, options).await,
+        };
         observation.skip_unreachable(plays);
         if observation.failures.is_empty() {
             return Ok(observation);

@@ -36,11 +36,15 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::{Error, Result};
 use crate::fleet::Override;
 use crate::report::{OutputFormat, RED, print_json, styled};
 use crate::secret::Redactor;
+
+/// The most open files that are asked for; programs that are run go through all that they may have.
+const FILES_LIMIT: u64 = 65_536;
 
 /// Takes a fleet described in TOML from bare machines to a running OpenTelemetry platform.
 #[derive(Debug, Parser)]
@@ -125,7 +129,8 @@ struct FleetArgs {
     /// Override a setting, for instance retention.logs=7d
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<Override>,
-    /// How many hosts are worked on at once
+    /// How many hosts are worked on at once, and connected to at once; a host that a run changes
+    /// stays connected and locked until the run ends
     #[arg(long, value_name = "N", default_value_t = default_forks(), value_parser = parse_forks)]
     forks: usize,
     #[command(flatten)]
@@ -286,7 +291,25 @@ fn run(cli: Cli) -> Result<ExitCode> {
     }
 }
 
+/// Takes as many open files as the system allows, up to a limit: a host that is connected to takes
+/// four, and the usual 1,024 are meant for programs that call `select`.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit
+        .maximum
+        .map_or(FILES_LIMIT, |most| most.min(FILES_LIMIT));
+    if limit.current.is_some_and(|current| current < most) {
+        let raised = Rlimit {
+            current: Some(most),
+            ..limit
+        };
+        // With the limit as it is, a run for few hosts goes well all the same.
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+}
+
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    raise_file_limit();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -14,7 +14,7 @@ use crate::playbook::Play;
 use crate::report::{
     Events, OutputFormat, Page, Progress, print, print_json, render_page, render_plans,
 };
-use crate::rollout::{RunOptions, check_pace, observe};
+use crate::rollout::{RunOptions, check_pace, look};
 
 /// Exit code for a plan that has changes.
 const CHANGES: u8 = 2;
@@ -64,7 +64,7 @@ async fn plan(context: &mut RunContext, args: &PlanArgs, events: Events) -> Resu
     let Desired { plays, hosts } = desired;
     let hosts = context.hosts_of(hosts, &args.fleet.limit, &plays)?;
     let options = context.options(&args.fleet, events);
-    let mut observation = observe(hosts, false, &options).await;
+    let (mut observation, _) = look(hosts, &options, async |_| ()).await;
     observation.skip_unreachable(&plays);
     let failures = std::mem::take(&mut observation.failures);
     let pace = check_pace(&observation, &plays);

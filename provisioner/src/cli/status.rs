@@ -3,8 +3,6 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use futures_util::StreamExt as _;
-use futures_util::stream;
 use provision_protocol::fact::{Query, UnitFact, fact_kind, query};
 use serde::Serialize;
 
@@ -14,7 +12,7 @@ use crate::error::Result;
 use crate::report::{
     Events, GREEN, OutputFormat, Progress, RED, print, print_json, render_table, styled,
 };
-use crate::rollout::{HostSession, observe};
+use crate::rollout::{self, HostSession};
 
 /// Arguments of `status`.
 #[derive(Debug, Clone, Args)]
@@ -87,12 +85,7 @@ async fn status(
     let desired = context.resolve()?;
     let hosts = context.hosts(desired.hosts, &args.fleet.limit)?;
     let options = context.options(&args.fleet, events);
-    let mut observation = observe(hosts, false, &options).await;
-    let mut statuses: Vec<HostStatus> = stream::iter(observation.sessions.iter_mut())
-        .map(look)
-        .buffered(args.fleet.forks)
-        .collect()
-        .await;
+    let (mut observation, mut statuses) = rollout::look(hosts, &options, look).await;
     for (name, error) in std::mem::take(&mut observation.failures) {
         let host = context.fleet.host(&name);
         statuses.push(HostStatus {

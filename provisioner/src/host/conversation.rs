@@ -47,6 +47,18 @@ pub struct Transport {
     pub closer: Closer,
 }
 
+impl Transport {
+    /// One that has ended: nothing is said on it, and nothing hears.
+    fn ended() -> Self {
+        Self {
+            reader: Box::new(tokio::io::empty()),
+            writer: Box::new(tokio::io::sink()),
+            stderr: Box::new(tokio::io::empty()),
+            closer: Box::new(|| Box::pin(async {})),
+        }
+    }
+}
+
 impl std::fmt::Debug for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Transport")
@@ -101,6 +113,8 @@ pub struct Conversation {
     hushed: bool,
     /// Another run holds the lock that was asked for.
     taken: bool,
+    /// It was ended on purpose, and is kept for what it knows of the host.
+    left: bool,
 }
 
 impl Conversation {
@@ -124,6 +138,7 @@ impl Conversation {
             interrupt: Interrupt::default(),
             hushed: false,
             taken: false,
+            left: false,
         };
         match conversation.receive(PROMPT_TIMEOUT).await? {
             from_host::Body::Hello(hello) if hello.protocol_version == PROTOCOL_VERSION => {
@@ -403,9 +418,22 @@ impl Conversation {
 
     /// Lets the helper go and ends the connection.
     pub async fn close(mut self) {
-        hush(&mut self.transport.writer).await;
-        drop(self.transport.writer);
-        let _ = tokio::time::timeout(PROMPT_TIMEOUT, (self.transport.closer)()).await;
+        self.leave().await;
+    }
+
+    /// The same for a conversation whose host is still to be known, and is asked nothing more.
+    pub async fn leave(&mut self) {
+        self.left = true;
+        let mut transport = std::mem::replace(&mut self.transport, Transport::ended());
+        hush(&mut transport.writer).await;
+        drop(transport.writer);
+        let _ = tokio::time::timeout(PROMPT_TIMEOUT, (transport.closer)()).await;
+    }
+
+    /// Whether it was left: neither the connection nor the lock is there any more.
+    #[must_use]
+    pub const fn is_left(&self) -> bool {
+        self.left
     }
 
     async fn send(&mut self, body: to_host::Body) -> Result<()> {

@@ -44,7 +44,7 @@ impl Host for FakeHost {
         Box::pin(async move {
             let (near, far) = tokio::io::duplex(1 << 20);
             let name = self.endpoint.name.clone();
-            tokio::spawn(answer(
+            let answering = tokio::spawn(answer(
                 name,
                 far,
                 Arc::clone(&self.script),
@@ -55,7 +55,11 @@ impl Host for FakeHost {
                 reader: Box::new(reader),
                 writer: Box::new(writer),
                 stderr: Box::new(tokio::io::empty()),
-                closer: Box::new(|| Box::pin(async {})),
+                closer: Box::new(|| {
+                    Box::pin(async {
+                        let _ = answering.await;
+                    })
+                }),
             };
             Conversation::begin(transport, &Helpers::none(), &self.endpoint, opening).await
         })

@@ -23,7 +23,7 @@ pub use apply::apply;
 pub use batch::check_pace;
 pub use confirm::Confirm;
 pub use interrupt::Interrupt;
-pub use observe::{Observation, observe};
+pub use observe::{Observation, look, observe, observe_for};
 pub use session::HostSession;
 
 use std::collections::BTreeSet;
@@ -39,7 +39,7 @@ use crate::secret::Redactor;
 pub struct RunOptions {
     /// The environment's name.
     pub environment: String,
-    /// How many hosts are worked on at once.
+    /// How many hosts are worked on at once, and connected to by a run that only looks.
     pub forks: usize,
     /// Names this run in journals and locks: who, where and when.
     pub run: String,

@@ -1,7 +1,8 @@
 //! All hosts are asked at once, each in one turn.
 //!
 //! Goes in: hosts and what they shall be. Comes out: an [`Observation`]: sessions with their
-//! plans. Invariant: nothing on a host changes but the lock that an apply takes.
+//! plans. Invariant: nothing on a host changes but the lock that an apply takes; who is asked
+//! nothing more is let go before the next host is asked.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -99,49 +100,114 @@ impl Observation {
 /// What a host has to do with the run.
 type Role = (Part, Option<Balancer>);
 
-/// Asks all hosts. With `lock`, each host's lock is taken in the same turn.
+/// A host's place in the fleet, its name, and what became of its turn.
+type Turn<T> = (usize, String, Role, Result<(HostSession, T)>);
+
+/// Asks all hosts, and keeps the conversations. With `lock`, each host's lock is taken in the same
+/// turn.
 pub async fn observe(
     hosts: Vec<(Box<dyn Host>, HostDesired)>,
     lock: bool,
     options: &RunOptions,
 ) -> Observation {
+    turns(hosts, lock, options, async |_| ()).await.0
+}
+
+/// Asks all hosts, and each of them something more; the answers are in the order of the sessions.
+/// Each conversation ends with its host's turn, so that no more are open than `--forks` says.
+pub async fn look<T>(
+    hosts: Vec<(Box<dyn Host>, HostDesired)>,
+    options: &RunOptions,
+    ask: impl AsyncFn(&mut HostSession) -> T,
+) -> (Observation, Vec<T>) {
+    let turn = async |session: &mut HostSession| {
+        let answer = ask(session).await;
+        session.conversation.leave().await;
+        answer
+    };
+    turns(hosts, false, options, turn).await
+}
+
+/// Locks and asks all hosts for a run of these plays. A host that it has nothing to do with is let
+/// go in its turn, and with it its lock: no part of the run needs either.
+pub async fn observe_for(
+    hosts: Vec<(Box<dyn Host>, HostDesired)>,
+    plays: &[(Play, Vec<String>)],
+    options: &RunOptions,
+) -> Observation {
+    let turn = async |session: &mut HostSession| {
+        if is_settled(session, plays, options) {
+            session.conversation.leave().await;
+        }
+    };
+    turns(hosts, true, options, turn).await.0
+}
+
+/// Whether nothing is to be asked of a host any more, whatever becomes of the others: it is as it
+/// shall be and well, no play counts on seeing it well again, and it writes nothing down.
+fn is_settled(session: &HostSession, plays: &[(Play, Vec<String>)], options: &RunOptions) -> bool {
+    let counted = plays.iter().any(|(play, hosts)| {
+        play.pace.min_ready.is_some() && hosts.iter().any(|host| host == session.name())
+    });
+    let takes_part = session.attends() || session.desired.balancer.is_some() || counted;
+    let keeps = options.keepers.contains(session.name());
+    let well = session.health.iter().all(|seen| seen.healthy);
+    session.plan.is_empty() && !session.is_unfinished() && well && !takes_part && !keeps
+}
+
+/// Asks all hosts, as many at once as `--forks` says; `end` is the end of each host's turn.
+async fn turns<T>(
+    hosts: Vec<(Box<dyn Host>, HostDesired)>,
+    lock: bool,
+    options: &RunOptions,
+    end: impl AsyncFn(&mut HostSession) -> T,
+) -> (Observation, Vec<T>) {
+    let end = &end;
+    let mut answers = Vec::new();
     let mut observation = Observation {
         sessions: Vec::new(),
         failures: Vec::new(),
         absent: Vec::new(),
         skipped: Vec::new(),
     };
-    let mut results: Vec<(usize, String, Role, Result<HostSession>)> =
-        stream::iter(hosts.into_iter().enumerate())
-            .map(|(index, (host, desired))| async move {
-                let name = host.name().to_owned();
-                let role = (desired.part, desired.balancer.clone());
-                let observe =
-                    |patience| observe_host(host.as_ref(), &desired, lock, (options, patience));
-                let mut result = observe(options.lock_timeout).await;
-                for pause in RETRY_PAUSES {
-                    if !result.as_ref().is_err_and(|error| is_lost(error, options)) {
-                        break;
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        () = options.interrupt.comes() => break,
-                    }
-                    result = observe(options.lock_timeout.max(LOST_LOCK)).await;
+    let mut results: Vec<Turn<T>> = stream::iter(hosts.into_iter().enumerate())
+        .map(|(index, (host, desired))| async move {
+            let name = host.name().to_owned();
+            let role = (desired.part, desired.balancer.clone());
+            let observe =
+                |patience| observe_host(host.as_ref(), &desired, lock, (options, patience));
+            let mut result = observe(options.lock_timeout).await;
+            for pause in RETRY_PAUSES {
+                if !result.as_ref().is_err_and(|error| is_lost(error, options)) {
+                    break;
                 }
-                let mut result = result.map(|found| found.session(desired));
-                if let Ok(session) = &mut result {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = options.interrupt.comes() => break,
+                }
+                result = observe(options.lock_timeout.max(LOST_LOCK)).await;
+            }
+            let result = match result {
+                Ok(found) => {
+                    let mut session = found.session(desired);
                     session.host = Some(host);
+                    let answer = end(&mut session).await;
+                    Ok((session, answer))
                 }
-                (index, name, role, result)
-            })
-            .buffer_unordered(options.forks.max(1))
-            .collect()
-            .await;
+                Err(error) => Err(error),
+            };
+            (index, name, role, result)
+        })
+        .buffer_unordered(options.forks.max(1))
+        .collect()
+        .await;
     results.sort_by_key(|(index, ..)| *index);
     for (_, name, (part, balancer), result) in results {
         match result {
-            Ok(session) => observation.sessions.push(session),
+            Ok((session, answer)) => {
+                observation.sessions.push(session);
+                answers.push(answer);
+            }
             Err(error) if part == Part::Attends && error.kind == ErrorKind::Unreachable => {
                 observation.absent.push(Absent {
                     host: name,
@@ -152,7 +218,7 @@ pub async fn observe(
             Err(error) => observation.failures.push((name, error)),
         }
     }
-    observation
+    (observation, answers)
 }
 
 /// Whether a host may be asked again: nobody has ended the run, and its connection was lost.

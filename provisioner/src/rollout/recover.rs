@@ -23,6 +23,10 @@ impl HostSession {
     /// It is not as it was before, or has what it had and is not as healthy as it was then; the
     /// message says why.
     pub(super) async fn go_back(&mut self, why: &str, options: &RunOptions) -> Result<()> {
+        // A host that was let go had nothing to be changed.
+        if self.conversation.is_left() {
+            return Ok(());
+        }
         let Some(open) = self.open_generation(options).await? else {
             return Ok(());
         };

@@ -28,6 +28,7 @@ use crate::report::{HostOutcome, Outcome};
 use crate::resource::fixtures;
 use crate::secret::Redactor;
 
+mod bound;
 mod deadman;
 mod pace;
 mod reboot;
