@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use provision_protocol::DEADMAN_NOTES;
 use provision_protocol::fact::{Fact, FileQuery, FileType, Query, fact_kind, query};
 use provision_protocol::message::Arm;
-use provision_protocol::operation::operation;
+use provision_protocol::operation::{ManifestKind, Operation, operation};
 
 use super::RunOptions;
 use super::session::HostSession;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::ResourceChange;
 use crate::report::Event;
 
-/// What decides who gets in, by the beginning of a path, and what reads it.
+/// What decides who gets in, by the beginning of a path, and what reads it. A folder that ends with
+/// a slash is meant itself, too.
 const ENDANGERING: &[(&str, &[&str])] = &[
     ("/etc/ssh/", SSH_UNITS),
     ("/etc/systemd/system/ssh", SSH_UNITS),
@@ -33,8 +33,13 @@ const ENDANGERING: &[(&str, &[&str])] = &[
     ("/etc/network/", NETWORK_UNITS),
     ("/etc/netplan/", NETWORK_UNITS),
     ("/etc/NetworkManager/", NETWORK_UNITS),
-    ("/etc/nftables", FIREWALL_UNITS),
-    ("/etc/iptables/", FIREWALL_UNITS),
+    ("/etc/nftables", NFTABLES_UNITS),
+    ("/etc/iptables/", NFTABLES_UNITS),
+    ("/etc/provision-firewall", OWN_FIREWALL_UNITS),
+    ("/etc/systemd/system/provision-firewall", OWN_FIREWALL_UNITS),
+    ("/etc/ufw/", UFW_UNITS),
+    ("/etc/default/ufw", UFW_UNITS),
+    ("/etc/firewalld/", FIREWALLD_UNITS),
 ];
 
 /// Where keys of accounts stand, wherever their homes are.
@@ -46,7 +51,10 @@ const NETWORK_UNITS: &[&str] = &[
     "networking.service",
     "NetworkManager.service",
 ];
-const FIREWALL_UNITS: &[&str] = &["nftables.service", "netfilter-persistent.service"];
+const NFTABLES_UNITS: &[&str] = &["nftables.service", "netfilter-persistent.service"];
+const OWN_FIREWALL_UNITS: &[&str] = &["provision-firewall.service"];
+const UFW_UNITS: &[&str] = &["ufw.service"];
+const FIREWALLD_UNITS: &[&str] = &["firewalld.service"];
 
 /// How often getting in anew is tried at once, before what was changed is taken back.
 const TRIES: u32 = 3;
@@ -62,19 +70,15 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(3);
 const MARGIN: Duration = Duration::from_secs(60);
 
 impl HostSession {
-    /// Has the host put back by itself what these changes touch, where they could lock everybody
-    /// out; `true` where they could.
+    /// Has the host put back by itself what these operations touch, where they could lock
+    /// everybody out; `true` where they could.
     pub(super) async fn arm(
         &mut self,
-        changes: &[ResourceChange],
+        operations: &[Operation],
         options: &RunOptions,
     ) -> Result<bool> {
-        let operations = || {
-            let steps = changes.iter().flat_map(|entry| &entry.change.steps);
-            steps.map(|step| &step.operation)
-        };
-        let paths = operations().filter_map(touched);
-        let arm = endangered(paths, operations().filter_map(acted_on));
+        let kinds = || operations.iter().filter_map(|one| one.kind.as_ref());
+        let arm = endangered(kinds().filter_map(touched), kinds().filter_map(acted_on));
         let (Some(mut arm), Some(host)) = (arm, &self.host) else {
             return Ok(false);
         };
@@ -239,7 +243,9 @@ pub(super) fn endangered<'a>(
     for path in paths {
         let readers = ENDANGERING
             .iter()
-            .find(|(beginning, _)| path.starts_with(beginning))
+            .find(|(beginning, _)| {
+                path.starts_with(beginning) || beginning.strip_suffix('/') == Some(path)
+            })
             .map(|(_, units)| *units);
         let readers = readers.or_else(|| path.contains(KEYS).then_some(&[]));
         let Some(readers) = readers else { continue };
@@ -248,8 +254,8 @@ pub(super) fn endangered<'a>(
             add(&mut arm.units, unit);
         }
     }
-    let all = [SSH_UNITS, NETWORK_UNITS, FIREWALL_UNITS].concat();
-    for unit in units.filter(|unit| all.contains(unit)) {
+    let known = |unit: &&str| ENDANGERING.iter().any(|(_, units)| units.contains(unit));
+    for unit in units.filter(known) {
         add(&mut arm.units, unit);
     }
     (!arm.paths.is_empty() || !arm.units.is_empty()).then_some(arm)
@@ -269,10 +275,73 @@ fn touched(operation: &operation::Kind) -> Option<&str> {
     }
 }
 
-/// The unit that an operation acts on.
+/// The unit that an operation acts on, or takes away.
 fn acted_on(operation: &operation::Kind) -> Option<&str> {
     match operation {
         operation::Kind::UnitAction(action) => Some(&action.unit),
+        operation::Kind::Remove(remove) => remove
+            .entry
+            .as_ref()
+            .filter(|entry| entry.kind() == ManifestKind::Unit)
+            .map(|entry| entry.name.as_str()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use provision_protocol::operation::{ManifestEntry, Remove};
+
+    use super::*;
+
+    fn of_paths(paths: &[&str]) -> Option<Arm> {
+        endangered(paths.iter().copied(), std::iter::empty())
+    }
+
+    fn of_units(units: &[&str]) -> Option<Arm> {
+        endangered(std::iter::empty(), units.iter().copied())
+    }
+
+    #[test]
+    fn every_firewall_is_armed_with_the_unit_that_loads_it_and_no_other() {
+        for (path, unit) in [
+            ("/etc/provision-firewall.nft", "provision-firewall.service"),
+            (
+                "/etc/systemd/system/provision-firewall.service",
+                "provision-firewall.service",
+            ),
+            ("/etc/ufw/user.rules", "ufw.service"),
+            ("/etc/default/ufw", "ufw.service"),
+            ("/etc/firewalld/zones/public.xml", "firewalld.service"),
+        ] {
+            let arm = of_paths(&[path]).unwrap();
+            assert_eq!(
+                (arm.paths, arm.units),
+                (vec![path.into()], vec![unit.into()])
+            );
+            assert_eq!(of_units(&[unit]).unwrap().units, [unit]);
+        }
+        assert_eq!(of_paths(&["/etc/nftables.conf"]).unwrap().units.len(), 2);
+        assert_eq!(of_units(&["otel-collector.service", ""]), None);
+    }
+
+    #[test]
+    fn a_unit_that_is_taken_away_counts_as_acted_on() {
+        let remove = |kind: ManifestKind, name: &str| {
+            let entry = ManifestEntry {
+                kind: kind as i32,
+                name: name.to_owned(),
+                ..ManifestEntry::default()
+            };
+            operation::Kind::Remove(Remove { entry: Some(entry) })
+        };
+        let unit = remove(ManifestKind::Unit, "ssh.service");
+        assert_eq!(
+            (touched(&unit), acted_on(&unit)),
+            (None, Some("ssh.service"))
+        );
+        let file = remove(ManifestKind::File, "/etc/sudoers.d/deploy");
+        assert_eq!(touched(&file), Some("/etc/sudoers.d/deploy"));
+        assert_eq!(acted_on(&remove(ManifestKind::Package, "ufw")), None);
     }
 }

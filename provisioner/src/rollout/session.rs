@@ -474,7 +474,7 @@ impl HostSession {
         if operations.is_empty() {
             return Ok(());
         }
-        let armed = self.arm(changes, options).await?;
+        let armed = self.arm(&operations, options).await?;
         let owners: Vec<String> = operations.iter().map(|o| o.resource.clone()).collect();
         let (host, events) = (self.name().to_owned(), options.events.clone());
         let perform = Perform {
