@@ -88,10 +88,15 @@ impl Redactor {
     pub fn redact(&self, text: &str) -> String {
         let mut redacted = text.to_owned();
         for (form, mark) in &self.forms {
-            let mut from = 0;
+            let (mut out, mut from) = (String::new(), 0);
             while let Some(place) = form.find(&redacted, from) {
-                from = place.start + mark.len();
-                redacted.replace_range(place, mark);
+                out.push_str(&redacted[from..place.start]);
+                out.push_str(mark);
+                from = place.end;
+            }
+            if from > 0 {
+                out.push_str(&redacted[from..]);
+                redacted = out;
             }
         }
         redacted
@@ -197,6 +202,18 @@ mod tests {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains("in the middle of «secret token»"), "{said}");
         assert!(!redactor().finds(&said), "{said}");
+    }
+
+    #[test]
+    fn it_is_taken_out_wherever_it_stands() {
+        let text = format!("{VALUE}{VALUE} {0}\n{0}", STANDARD.encode(VALUE));
+        let mark = "«secret token»";
+        let redacted = redactor().redact(&text);
+        assert_eq!(redacted.matches(mark).count(), 4, "{redacted}");
+        assert!(
+            redacted.starts_with(&format!("{mark}{mark} {mark}")),
+            "{redacted}"
+        );
     }
 
     #[test]

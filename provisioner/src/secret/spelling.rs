@@ -15,6 +15,9 @@ pub(super) enum Spelling {
     Digits(String),
 }
 
+/// The bytes that one may become: `\u00xx`.
+const LONGEST_ESCAPE: usize = 6;
+
 impl Spelling {
     /// How many bytes it takes at least.
     pub(super) fn len(&self) -> usize {
@@ -25,49 +28,88 @@ impl Spelling {
 
     /// The first place at or behind `from` where a text spells it.
     pub(super) fn find(&self, text: &str, from: usize) -> Option<Range<usize>> {
+        let (Self::Text(secret) | Self::Digits(secret)) = self;
+        let first = *secret.as_bytes().first()?;
+        let rest = text.get(from..)?;
+        // As it is, it is found fast; what is encoded or wrapped must begin before that to count.
+        let plain = rest.find(secret).map(|start| from + start);
+        let until = plain.unwrap_or(text.len());
         let bytes = text.as_bytes();
-        let first = *match self {
-            Self::Text(secret) | Self::Digits(secret) => secret.as_bytes().first()?,
+        let (may_begin, breaks): (fn(u8) -> bool, fn(u8) -> bool) = match self {
+            Self::Text(_) => (is_escape, is_escape),
+            Self::Digits(_) => (|_| false, |byte| byte.is_ascii_whitespace()),
         };
-        let is_text = matches!(self, Self::Text(_));
-        let may_begin =
-            |byte: &u8| *byte == first || is_text && matches!(byte, b'%' | b'\\' | b'+');
-        let mut start = from;
-        loop {
-            start += bytes.get(start..)?.iter().position(may_begin)?;
-            let rest = &bytes[start..];
-            let length = match self {
-                Self::Text(secret) => spelled(secret.as_bytes(), rest),
-                Self::Digits(digits) => wrapped(digits.as_bytes(), rest),
-            };
-            match length {
-                Some(length) => return Some(start..start + length),
-                None => start += 1,
+        let reach = until.saturating_add(LONGEST_ESCAPE * secret.len());
+        let near = &bytes[from..reach.min(bytes.len())];
+        if near.iter().any(|byte| breaks(*byte)) {
+            for start in from..until {
+                if bytes[start] != first && !may_begin(bytes[start]) {
+                    continue;
+                }
+                let length = match self {
+                    Self::Text(_) => spelled(secret, &bytes[start..]),
+                    Self::Digits(_) => wrapped(secret.as_bytes(), &bytes[start..]),
+                };
+                if let Some(length) = length {
+                    return Some(start..start + length);
+                }
             }
         }
+        plain.map(|start| start..start + secret.len())
     }
 }
 
-/// How many bytes of the text spell the secret from its first byte on.
-fn spelled(secret: &[u8], text: &[u8]) -> Option<usize> {
-    // As it is, it may look as if it were encoded.
-    if text.starts_with(secret) {
-        return Some(secret.len());
+/// Whether an encoded character may begin like this.
+fn is_escape(byte: u8) -> bool {
+    matches!(byte, b'%' | b'\\' | b'+')
+}
+
+/// How many bytes of the text spell the secret from its first character on.
+///
+/// A character that looks like an escape may be one or stand for itself, so all readings are
+/// followed; they differ in how far they have come.
+fn spelled(secret: &str, text: &[u8]) -> Option<usize> {
+    let (mut ends, mut next) = (vec![0], Vec::new());
+    for character in secret.chars() {
+        let mut buffer = [0; 4];
+        let bytes = character.encode_utf8(&mut buffer).as_bytes();
+        for end in ends.drain(..) {
+            let rest: &[u8] = text.get(end..)?;
+            if rest.starts_with(bytes) {
+                next.push(end + bytes.len());
+            }
+            if rest.first().copied().is_some_and(is_escape)
+                && let Some(length) = encoded(character, bytes, rest)
+            {
+                next.push(end + length);
+            }
+        }
+        next.sort_unstable();
+        next.dedup();
+        if next.is_empty() {
+            return None;
+        }
+        std::mem::swap(&mut ends, &mut next);
     }
-    let (mut known, mut read) = (0, 0);
-    while let Some(expected) = secret.get(known) {
-        let rest = text.get(read..)?;
-        let (spelled, length) = match rest {
-            [b'%', high, low, ..] if escaped_byte(*high, *low) == Some(*expected) => (1, 3),
-            [b'\\', ..] if let Some(found) = json_escape(rest, &secret[known..]) => found,
-            [byte, ..] if byte == expected => (1, 1),
-            [b'+', ..] if *expected == b' ' => (1, 1),
-            _ => return None,
-        };
-        known += spelled;
-        read += length;
+    ends.last().copied()
+}
+
+/// How many bytes at the start of the text are this character, encoded.
+fn encoded(character: char, bytes: &[u8], text: &[u8]) -> Option<usize> {
+    match text {
+        [b'%', ..] => {
+            let pairs = text.get(..3 * bytes.len())?.as_chunks::<3>().0;
+            let are_same = pairs.iter().zip(bytes).all(|(pair, byte)| {
+                pair[0] == b'%' && escaped_byte(pair[1], pair[2]) == Some(*byte)
+            });
+            are_same.then_some(3 * bytes.len())
+        }
+        [b'+', ..] => (character == ' ').then_some(1),
+        _ => {
+            let (found, length) = json_escape(text)?;
+            (found == character).then_some(length)
+        }
     }
-    Some(read)
 }
 
 fn escaped_byte(high: u8, low: u8) -> Option<u8> {
@@ -75,10 +117,10 @@ fn escaped_byte(high: u8, low: u8) -> Option<u8> {
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
-/// How many bytes of the secret an escape at the start of the text spells, and its length.
-fn json_escape(text: &[u8], secret: &[u8]) -> Option<(usize, usize)> {
-    let (character, length) = match text.get(1)? {
-        b'u' => unicode_escape(text)?,
+/// The character that an escape at the start of the text stands for, and the escape's length.
+fn json_escape(text: &[u8]) -> Option<(char, usize)> {
+    Some(match text.get(1)? {
+        b'u' => return unicode_escape(text),
         b'n' => ('\n', 2),
         b'r' => ('\r', 2),
         b't' => ('\t', 2),
@@ -86,10 +128,7 @@ fn json_escape(text: &[u8], secret: &[u8]) -> Option<(usize, usize)> {
         b'f' => ('\u{c}', 2),
         byte @ (b'"' | b'\\' | b'/') => (char::from(*byte), 2),
         _ => return None,
-    };
-    let mut buffer = [0; 4];
-    let bytes = character.encode_utf8(&mut buffer).as_bytes();
-    secret.starts_with(bytes).then_some((bytes.len(), length))
+    })
 }
 
 /// The character of `\uXXXX`, or of two of them for what takes a pair.
@@ -100,8 +139,11 @@ fn unicode_escape(text: &[u8]) -> Option<(char, usize)> {
     };
     let first = unit(0)?;
     let units = [Some(first), unit(6)];
-    let is_pair = (0xd800..0xdc00).contains(&first);
-    let taken = if is_pair { 2 } else { 1 };
+    let taken = if (0xd800..0xdc00).contains(&first) {
+        2
+    } else {
+        1
+    };
     let character = char::decode_utf16(units.into_iter().take(taken).flatten()).next()?;
     Some((character.ok()?, 6 * taken))
 }
@@ -154,11 +196,11 @@ mod tests {
     fn a_secret_that_looks_encoded_is_found_as_it_is_and_encoded() {
         for (secret, encoded) in [
             ("p%25x%2541", "p%2525x%252541"),
-            (
-                r"a\\b
-",
-                r"a\\\\b\n",
-            ),
+            (r"a\\b\n", r"a\\\\b\\n"),
+            (r#"ab%25"cd"#, r#"ab%25\"cd"#),
+            ("ab%25 cd", "ab%25%20cd"),
+            (r"p\\server x", r"p\\server%20x"),
+            ("öbö/u%255", r"\u00f6b\u00f6/u%255"),
         ] {
             let spelling = Spelling::Text(secret.to_owned());
             assert_eq!(spelling.find(secret, 0), Some(0..secret.len()), "{secret}");

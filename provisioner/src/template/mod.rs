@@ -166,8 +166,12 @@ impl Templates {
         let mut added = self.tera.add_raw_template(name, source.text());
         if added.is_ok() {
             let strict = Strict::of(source.text());
-            added = self.tera.add_raw_template(name, &strict.text);
-            self.strict.insert(name.to_owned(), strict);
+            if self.tera.add_raw_template(name, &strict.text).is_ok() {
+                self.strict.insert(name.to_owned(), strict);
+            } else {
+                // Tera bounds how much one expression may hold, which the filters count for.
+                added = self.tera.add_raw_template(name, source.text());
+            }
         }
         if let Err(error) = added {
             let (location, message) = self.tera_mistake(source, &error, &Value::Null);

@@ -75,7 +75,7 @@ impl Strict {
         message: &'t str,
     ) -> Diagnosis<'t> {
         let place = self.original(span.start)..self.original(span.end);
-        if !message.contains(DEFINED) {
+        if message != DEFINED {
             return Diagnosis::Other(place, message);
         }
         // The span ends with the filter, which stands behind the path that is meant.
@@ -90,35 +90,51 @@ const INSERTED: usize = " | ".len() + DEFINED.len();
 
 /// What stands between the delimiters of each `{{ }}` and `{% %}`, outside raw blocks.
 fn tags(template: &str) -> Vec<Range<usize>> {
-    let (mut found, mut at, mut is_raw) = (Vec::new(), 0, false);
+    let (mut found, mut at) = (Vec::new(), 0);
     while let Some(start) = template[at..].find('{').map(|offset| at + offset) {
-        let (close, is_block) = match template.as_bytes().get(start + 1) {
-            Some(b'{') => ("}}", false),
-            Some(b'%') => ("%}", true),
-            Some(b'#') => {
-                let end = template[start..].find("#}");
-                at = end.map_or(template.len(), |end| start + end + 2);
-                continue;
-            }
-            _ => {
-                at = start + 1;
-                continue;
-            }
-        };
         let inside = start + 2;
-        let end = end_of_tag(template, inside, close);
-        let tag = inside..end;
-        let words = template[tag.clone()].trim_matches(['-', ' ', '\n', '\t', '\r']);
-        at = end;
-        match (is_block, words) {
-            (true, "raw") => is_raw = true,
-            (true, "endraw") => is_raw = false,
-            // In a raw block a tag may be anything, and end anywhere.
-            _ if is_raw => at = inside,
-            _ => found.push(tag),
-        }
+        at = match template.as_bytes().get(start + 1) {
+            Some(b'{') => {
+                let end = end_of_tag(template, inside, "}}");
+                found.push(inside..end);
+                end
+            }
+            Some(b'%') => {
+                let end = end_of_tag(template, inside, "%}");
+                if name_of_tag(&template[inside..end]) == "raw" {
+                    end_of_raw(template, end)
+                } else {
+                    found.push(inside..end);
+                    end
+                }
+            }
+            Some(b'#') => {
+                let end = template[inside..].find("#}");
+                end.map_or(template.len(), |end| inside + end + 2)
+            }
+            _ => start + 1,
+        };
     }
     found
+}
+
+/// The words of a tag without what trims white space.
+fn name_of_tag(tag: &str) -> &str {
+    let tag = tag.strip_prefix('-').unwrap_or(tag).trim();
+    tag.strip_suffix('-').unwrap_or(tag).trim_end()
+}
+
+/// Where the block ends whose `{% raw %}` ends here; nothing else is a tag in it.
+fn end_of_raw(template: &str, from: usize) -> usize {
+    let mut at = from;
+    while let Some(start) = template[at..].find("{%").map(|offset| at + offset + 2) {
+        let end = template[start..].find("%}").map(|offset| start + offset);
+        if end.is_some_and(|end| name_of_tag(&template[start..end]) == "endraw") {
+            return start;
+        }
+        at = start;
+    }
+    template.len()
 }
 
 /// Where a tag ends that begins here; quoted text may hold its delimiter.
@@ -140,6 +156,10 @@ fn token(template: &str, start: usize) -> Range<usize> {
     let is_word = |c: char| c == '_' || c.is_ascii_alphanumeric();
     let length = match first {
         '"' | '\'' | '`' => quoted(rest, first),
+        c if c.is_ascii_digit() => {
+            let end = rest.find(|c: char| !c.is_ascii_digit());
+            end.unwrap_or(rest.len())
+        }
         c if is_word(c) => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
         c => c.len_utf8(),
     };
@@ -180,10 +200,11 @@ const KEYWORDS: &[&str] = &[
     "none",
     "None",
     "null",
+    "filter",
 ];
 
 /// The blocks whose expressions take what is not defined for false or empty.
-const BLOCKS: &[&str] = &["if", "elif", "set", "set_global"];
+const BLOCKS: &[&str] = &["if", "elif", "set", "set_global", "for", "filter"];
 
 /// Finds the paths in a tag that must be defined.
 fn tag_paths(template: &str, tag: Range<usize>, paths: &mut Vec<Range<usize>>) {
@@ -203,7 +224,7 @@ fn tag_paths(template: &str, tag: Range<usize>, paths: &mut Vec<Range<usize>>) {
     };
     let first = usize::from(word(0) == "-");
     let is_block = template[..tag.start].ends_with('%');
-    if word(first) == "<" || is_block && !BLOCKS.contains(&word(first)) {
+    if is_block && !BLOCKS.contains(&word(first)) || has_component(&word, &tokens) {
         return;
     }
     let found = expression_paths(&word, &tokens);
@@ -214,41 +235,68 @@ fn tag_paths(template: &str, tag: Range<usize>, paths: &mut Vec<Range<usize>>) {
     paths.extend(found.map(|(from, to)| tokens[from].start..tokens[to - 1].end));
 }
 
+/// Whether a component is called, whose attributes are no expression: a `<` where a value must
+/// stand. Such a tag is left alone.
+fn has_component<'t>(word: &impl Fn(usize) -> &'t str, tokens: &[Range<usize>]) -> bool {
+    (0..tokens.len()).any(|at| {
+        let before = at.checked_sub(1).map_or("", word);
+        let is_operand = before.ends_with(|c: char| {
+            c == '_' || c.is_ascii_alphanumeric() || matches!(c, ')' | ']' | '}' | '"' | '\'' | '`')
+        });
+        word(at) == "<" && (!is_operand || KEYWORDS.contains(&before))
+    })
+}
+
 /// Paths that are not allowed to be absent, as the tokens from one up to another.
 fn expression_paths<'t>(
     word: &impl Fn(usize) -> &'t str,
     tokens: &[Range<usize>],
 ) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
-    let mut at = 0;
     let mut binds = false;
-    while at < tokens.len() {
-        let from = at;
-        at += 1;
-        match word(from) {
-            "for" => binds = true,
-            "in" => binds = false,
-            _ => {}
-        }
+    for from in 0..tokens.len() {
         let before = from.checked_sub(1).map_or("", word);
         let is_name = word(from).starts_with(|c: char| c == '_' || c.is_ascii_alphabetic());
-        let is_other = matches!(before, "." | "|" | "is") || before == "not" && is_test(word, from);
-        if !is_name || is_other || binds || KEYWORDS.contains(&word(from)) {
+        let is_other =
+            matches!(before, "." | "|" | "is" | "filter") || before == "not" && is_test(word, from);
+        if !is_name || is_other {
             continue;
         }
         let (to, is_optional) = end_of_path(word, tokens, from);
         let is_assigned = word(to) == "=" && word(to + 1) != "=";
-        let is_handled = word(to) == "|" && word(to + 1) == "default"
-            || word(to) == "is" && matches!(word(to + 1), "defined" | "undefined")
-            || word(to) == "is"
-                && word(to + 1) == "not"
-                && matches!(word(to + 2), "defined" | "undefined");
-        if !(is_optional || is_assigned || is_handled || matches!(word(to), "(" | ":")) {
-            found.push((from, to));
+        if is_assigned || matches!(word(to), "(" | ":") && word(from) != "in" {
+            continue;
         }
-        // What stands in brackets is a path of its own, so only the name is behind us.
+        match word(from) {
+            "for" => binds = true,
+            "in" => binds = false,
+            name if binds || KEYWORDS.contains(&name) => {}
+            _ if is_optional || allows_absence(word, from, to) => {}
+            // What stands in brackets is a path of its own, and is met next.
+            _ => found.push((from, to)),
+        }
     }
     found
+}
+
+/// Whether `is defined` or `default` stands behind a path, or behind the parentheses around it.
+fn allows_absence<'t>(word: &impl Fn(usize) -> &'t str, from: usize, to: usize) -> bool {
+    let (mut from, mut to) = (from, to);
+    let opens = |at: usize| {
+        let caller = at.checked_sub(2).map_or("", word);
+        let is_call = caller.ends_with(|c: char| c == '_' || c.is_ascii_alphanumeric());
+        at > 0 && word(at - 1) == "(" && (!is_call || KEYWORDS.contains(&caller))
+    };
+    while opens(from) && word(to) == ")" {
+        (from, to) = (from - 1, to + 1);
+    }
+    let is_defined = |at| matches!(word(at), "defined" | "undefined");
+    match (word(to), word(to + 1)) {
+        ("|", "default") => true,
+        ("is", "not") => is_defined(to + 2),
+        ("is", _) => is_defined(to + 1),
+        _ => false,
+    }
 }
 
 /// Whether the word behind a `not` is the name of a test.
@@ -338,6 +386,22 @@ mod tests {
             ("{{ 'a' if tls.mdoe else 'b' }}", "tls.mdoe"),
             ("{{ 1 in list and typo }}", "typo"),
             ("{{ [x for x in list if typo] | length }}", "typo"),
+            ("{% raw %}${#a[@]} ${{% endraw %}{{ typo ~ 1 }}", "typo"),
+            ("{#}{{ a ~ 1 }} #}{{ typo ~ 1 }}", "typo"),
+            (
+                "{% for x in (list if typo else list) %}x{% endfor %}",
+                "typo",
+            ),
+            ("{% for x in typo %}x{% endfor %}", "typo"),
+            (
+                "{% filter replace(from='a', to=typo ~ 1) %}a{% endfilter %}",
+                "typo",
+            ),
+            (
+                "{% if tls.for is not defined and typo %}x{% endif %}",
+                "typo",
+            ),
+            ("{{ [1for x in list if typo] | length }}", "typo"),
             ("ä {# {{ typo ~ 1 }} #}\n{{ 'ö' ~ '}}' ~ typo }}", "typo"),
         ];
         for (template, path) in refused {
@@ -379,6 +443,11 @@ mod tests {
                 "{% raw %}{{ typo ~ 1 }}{% if typo %}{% endraw %}",
                 "{{ typo ~ 1 }}{% if typo %}",
             ),
+            ("{% if (typo) is defined %}x{% else %}y{% endif %}", "y"),
+            ("{{ ((tls.kye)) | default(value='x') ~ 1 }}", "x1"),
+            ("{% if list[0] <list[1] %}x{% endif %}", "x"),
+            ("{% filter upper %}a{% endfilter %}", "A"),
+            ("{% for i, x in {'a': 1} %}{{ i ~ x }}{% endfor %}", "a1"),
             ("{ {{ tls.mode }} } {{ 'a' }}", "{ off } a"),
         ];
         for (template, text) in accepted {
@@ -388,7 +457,13 @@ mod tests {
 
     #[test]
     fn other_mistakes_keep_their_words_and_place() {
-        let words = rendered("{% if tls.mode == 'off' and list %}{{ tls.mode.a.b }}{% endif %}");
-        assert!(words.as_ref().unwrap_err().ends_with("at a"), "{words:?}");
+        let words =
+            rendered("{% if tls.mode == 'off' and list %}{{ tls.mode._defined.b }}{% endif %}");
+        let words = words.unwrap_err();
+        assert!(
+            words.starts_with("Field `_defined` is not defined"),
+            "{words}"
+        );
+        assert!(words.ends_with(" at _defined"), "{words}");
     }
 }
