@@ -48,9 +48,6 @@ pub(crate) fn balance(
     ending: &AtomicBool,
 ) -> Result<Balanced, Failure> {
     check_word(&request.server)?;
-    if request.verb() == BalanceVerb::TakeOut {
-        note(root, &request.state_file)?;
-    }
     let balancer = Balancer {
         socket: root.at(check_absolute(&request.socket)?),
         master: root.at(MASTER_SOCKET),
@@ -73,7 +70,10 @@ pub(crate) fn balance(
     }
     (answer.done, answer.detail) = match request.verb() {
         BalanceVerb::Look => (true, describe(&servers)),
-        BalanceVerb::TakeOut => balancer.take_out()?,
+        BalanceVerb::TakeOut => {
+            note(root, &request.state_file)?;
+            balancer.take_out()?
+        }
         BalanceVerb::PutBack => balancer.put_back()?,
     };
     answer.taken_out = balancer.state.has(&request.server)?;
@@ -96,6 +96,11 @@ pub(crate) fn forget(root: &Root) -> Result<(), Failure> {
 
 /// Remembers a state file before anything is written to it.
 fn note(root: &Root, state_file: &str) -> Result<(), Failure> {
+    if state_file.contains('\n') {
+        let message =
+            format!("the path of a state file is {state_file:?}: it cannot hold a newline");
+        return Err(Failure::refused(message));
+    }
     let mut known = noted(root)?;
     if !known.insert(check_absolute(state_file)?.to_owned()) {
         return Ok(());

@@ -1,7 +1,8 @@
 //! Leaves a host on which nothing is managed any more.
 //!
 //! Goes in: a manifest without entries. Comes out: a host without the state directory, without what
-//! was written for its balancer and without the helper. Invariant: while any environment has an entry, everything stays.
+//! was written for its balancer and without the helper. Invariant: while any environment has an
+//! entry, everything stays.
 
 use std::fs;
 use std::path::Path;

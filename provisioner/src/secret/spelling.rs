@@ -35,15 +35,16 @@ impl Spelling {
         let plain = rest.find(secret).map(|start| from + start);
         let until = plain.unwrap_or(text.len());
         let bytes = text.as_bytes();
-        let (may_begin, breaks): (fn(u8) -> bool, fn(u8) -> bool) = match self {
-            Self::Text(_) => (is_escape, is_escape),
-            Self::Digits(_) => (|_| false, |byte| byte.is_ascii_whitespace()),
+        let is_text = matches!(self, Self::Text(_));
+        let breaks = |byte: &u8| match self {
+            Self::Text(_) => is_escape(*byte),
+            Self::Digits(_) => byte.is_ascii_whitespace(),
         };
         let reach = until.saturating_add(LONGEST_ESCAPE * secret.len());
         let near = &bytes[from..reach.min(bytes.len())];
-        if near.iter().any(|byte| breaks(*byte)) {
+        if near.iter().any(breaks) {
             for start in from..until {
-                if bytes[start] != first && !may_begin(bytes[start]) {
+                if bytes[start] != first && !(is_text && is_escape(bytes[start])) {
                     continue;
                 }
                 let length = match self {
