@@ -8,6 +8,10 @@
     clippy::unwrap_used,
     reason = "it is a measurement"
 )]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program, not part of the crate"
+)]
 
 use std::fs;
 use std::io::Write;

@@ -3,6 +3,11 @@
 //! In: paths, offsets, bytes. Out: the operating system's answers. Invariant: the queue reaches
 //! the disk through [`Files`] and [`File`] alone, so that a test can lose, tear and refuse writes.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is where the queue's I/O is done"
+)]
+
 use std::any::Any;
 use std::fs;
 use std::io::{self, IoSlice};

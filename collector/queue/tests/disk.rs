@@ -4,6 +4,7 @@
 //! having tried anything.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::disallowed_methods, reason = "a test of a real disk")]
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

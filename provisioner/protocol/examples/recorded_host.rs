@@ -4,6 +4,11 @@
 //! `answer-1` and so on. Out: these files, one for each frame. Invariant: a frame without an
 //! answer is put there as `request-N`, so that a real helper can be asked, and it ends.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program, not part of the crate"
+)]
+
 use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::PathBuf;
