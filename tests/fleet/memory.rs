@@ -52,6 +52,7 @@ pub(crate) const TESTS: &[Test] = &[
     },
 ];
 
+const ENVIRONMENT: &str = "environments/development.toml";
 const TEMPLATE: &str = "templates/collector/gateway.yaml.tera";
 const PLAYBOOK: &str = "playbooks/collectors.toml";
 const CONFIG: &str = "/etc/otel-collector/config.yaml";
@@ -91,6 +92,10 @@ fn a_change_is_remembered_and_rolled_back(lab: &Lab) {
         history.as_array().map_or(0, Vec::len)
     };
     let runs = count(lab);
+    let (tier, log) = ("tier = \"small\"\n", "audit_log = \"runs.jsonl\"\n");
+    let logging = lab
+        .project()
+        .edit(ENVIRONMENT, tier, &format!("{tier}{log}"));
     let edit = lab
         .project()
         .edit(TEMPLATE, STREAMS, "max_concurrent_streams: 300");
@@ -125,6 +130,8 @@ fn a_change_is_remembered_and_rolled_back(lab: &Lab) {
         "it runs with it"
     );
     assert_eq!(storage, lab.tree("storage-1"), "the run did not concern it");
+    drop(logging);
+    both_runs_are_in_the_audit_log(lab, last);
     let _ = on(lab, "status", &[]).success();
     let _ = on(lab, "drift", &[]).success().says(&["no drift"]);
     let _ = on(lab, "plan", &[])
@@ -141,6 +148,32 @@ fn a_change_is_remembered_and_rolled_back(lab: &Lab) {
     )
     .expect_code(1)
     .says(&["lb-1 has no generation 9999"]);
+}
+
+/// A line for each host of an apply and a rollback; `applied` is what collector-1 says of the first.
+fn both_runs_are_in_the_audit_log(lab: &Lab, applied: &Value) {
+    let path = lab.project().path("runs.jsonl");
+    let text = std::fs::read_to_string(&path).expect("an audit log");
+    std::fs::remove_file(&path).expect("a file");
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect();
+    assert_eq!(lines.len(), 2 * 4, "{text}");
+    let line = |command: &str, host: &str| {
+        let mut found = lines
+            .iter()
+            .filter(|line| line["command"] == command && line["host"] == host);
+        found.next().expect("a line of the host")
+    };
+    assert_eq!(line("apply", "lb-1")["outcome"], "unchanged");
+    let own = line("apply", "collector-1");
+    assert_eq!(own["outcome"], "changed");
+    assert_eq!(own["changed"][0], format!("file {CONFIG}"));
+    for key in ["generation", "run", "who", "commit", "environment"] {
+        assert_eq!(own[key], applied[key], "{key}");
+    }
+    assert_eq!(line("rollback", "collector-1")["outcome"], "changed");
 }
 
 fn drift_is_what_somebody_else_has_changed(lab: &Lab) {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use clap::builder::ArgPredicate;
 use clap::{Arg, Args};
 
-use super::context::RunContext;
+use super::context::{RunContext, command_name};
 use super::{FleetArgs, LockArgs, OutputArgs, lab, saved};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fleet::Fleet;
@@ -85,6 +85,7 @@ async fn apply(
     }
     // Mistakes in files come first: nothing is made, not even a lab, for a project that has any.
     context.resolve()?;
+    context.open_audit_log()?;
     context.attach_labs(true, &events)?;
     let Desired { plays, hosts } = context.resolve()?;
     let hosts = context.hosts_of(hosts, &args.fleet.limit, &plays)?;
@@ -161,7 +162,7 @@ fn ask_on_terminal(options: &RunOptions) -> Confirm {
     }))
 }
 
-/// What became of a run.
+/// What became of a run; it is written down where the environment says so.
 pub(super) fn report(
     context: &RunContext,
     options: &RunOptions,
@@ -169,8 +170,16 @@ pub(super) fn report(
     started: Instant,
 ) -> Report {
     let well = |host: &HostOutcome| matches!(host.outcome, Outcome::Unchanged | Outcome::Changed);
+    let environment = context.fleet.environment.name.to_string();
+    let log = context.audit_log.as_ref();
+    let logged = log.map(|log| log.add((&environment, &command_name()), &hosts, options));
+    let audit_failure = logged.and_then(Result::err);
     Report {
-        environment: context.fleet.environment.name.to_string(),
+        environment,
+        audit_failure: audit_failure.map(|error| {
+            let text = error.to_string();
+            text.strip_prefix("error: ").unwrap_or(&text).to_owned()
+        }),
         succeeded: hosts.iter().all(well),
         interrupted: options.interrupt.has_come(),
         elapsed_millis: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -237,7 +246,7 @@ pub(super) fn finish(
             print(&context.redactor, &render(report, &context.fleet))?
         }
     }
-    Ok(if report.succeeded {
+    Ok(if report.succeeded && report.audit_failure.is_none() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -277,6 +286,9 @@ fn render(report: &Report, fleet: &Fleet) -> String {
     let seconds = report.elapsed_millis as f64 / 1000.0;
     let verdict = if report.succeeded { "done" } else { "not done" };
     text.push_str(&format!("{verdict} in {seconds:.1} s\n"));
+    if let Some(failure) = &report.audit_failure {
+        text.push_str(&format!("{}\n", styled(RED, failure)));
+    }
     if report.interrupted {
         text.push_str("interrupted: run the same again, and it goes on where this ended\n");
     }

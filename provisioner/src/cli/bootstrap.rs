@@ -77,6 +77,7 @@ async fn bootstrap(
 ) -> Result<Report> {
     let started = Instant::now();
     check_consent(args.yes, args.output(), "--yes bootstraps without asking")?;
+    context.open_audit_log()?;
     context.attach_labs(false, &events)?;
     let newcomers = newcomers(context, &args.fleet.limit)?;
     let mut options = context.options(&args.fleet, events);

@@ -13,6 +13,7 @@ use provision_protocol::generation::{Origin, Peer};
 
 use crate::cli::FleetArgs;
 use crate::cli::ask::ask_secret;
+use crate::cli::audit::AuditLog;
 use crate::cli::lab;
 use crate::cli::plan::unreachable;
 use crate::document::{Diagnostics, Name};
@@ -40,6 +41,8 @@ pub(super) struct RunContext {
     pub(super) fleet: Fleet,
     pub(super) secrets: Secrets,
     pub(super) redactor: Redactor,
+    /// Where it is written down what becomes of hosts, for commands that change them.
+    pub(super) audit_log: Option<AuditLog>,
     project: Project,
 }
 
@@ -68,8 +71,20 @@ impl RunContext {
             fleet,
             secrets,
             redactor,
+            audit_log: None,
             project,
         })
+    }
+
+    /// Opens the audit log that the environment names, if it does.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn open_audit_log(&mut self) -> Result<()> {
+        let named = self.fleet.environment.audit_log.as_ref();
+        let log = named.map(|named| AuditLog::open(self.project.root(), named));
+        self.audit_log = log.transpose()?;
+        Ok(())
     }
 
     /// The labs of this environment: brought up where `up`, asked for their addresses and keys.
@@ -330,14 +345,19 @@ impl RunContext {
 /// command's name is in it.
 fn run_name() -> String {
     let started = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
-    let command = std::env::args().nth(1);
-    let command = command.filter(|word| !word.starts_with('-'));
     format!(
         "{}, process {}, since {started}, provision {}",
         who(),
         std::process::id(),
-        command.as_deref().unwrap_or("apply")
+        command_name()
     )
+}
+
+/// The name of the command that this is.
+pub(super) fn command_name() -> String {
+    let command = std::env::args().nth(1);
+    let command = command.filter(|word| !word.starts_with('-'));
+    command.unwrap_or_else(|| "apply".to_owned())
 }
 
 /// The git commit of a folder, with `+` behind it where files differ from it.

@@ -7,6 +7,7 @@ mod adopt;
 mod apply;
 mod ask;
 mod askpass;
+mod audit;
 mod bootstrap;
 mod completions;
 mod context;

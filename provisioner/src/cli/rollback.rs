@@ -61,6 +61,7 @@ async fn rollback(context: &mut RunContext, args: &RollbackArgs, events: Events)
     let output = &args.fleet.output;
     let hint = "--yes rolls back without asking; `provision history` shows what there is";
     check_consent(args.yes, output.output, hint)?;
+    context.open_audit_log()?;
     context.attach_labs(false, &events)?;
     let Desired { plays, hosts } = context.resolve()?;
     let hosts = context.hosts_of(hosts, &args.fleet.limit, &plays)?;

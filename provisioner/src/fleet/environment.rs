@@ -27,6 +27,9 @@ pub struct Environment {
     pub instead: BTreeMap<Name, Entry<String>>,
     /// How OTLP goes between its hosts; in the clear where nothing is said.
     pub tls: Option<Entry<TlsMode>>,
+    /// The file that `apply`, `rollback` and `bootstrap` add a JSON line to for each host, relative to
+    /// the project.
+    pub audit_log: Option<Entry<String>>,
     /// Variables for all its hosts.
     pub settings: serde_json::Value,
     /// Programs and archives by name.
@@ -112,6 +115,7 @@ impl Environment {
             let value = section.choice("tls", &TlsMode::WORDS)?;
             Some(Entry { value, location })
         });
+        let audit_log = section.string("audit_log");
         let settings = section.json("settings");
         let artifacts = parse_named(&section, "artifacts", parse_artifact);
         let (secret_file, secrets) = parse_secrets(&section);
@@ -123,6 +127,7 @@ impl Environment {
             playbooks,
             instead,
             tls,
+            audit_log,
             settings,
             artifacts,
             secrets,

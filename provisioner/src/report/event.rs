@@ -61,6 +61,9 @@ pub struct Report {
     pub interrupted: bool,
     /// How long it took, in milliseconds.
     pub elapsed_millis: u64,
+    /// Why the audit log has not all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_failure: Option<String>,
     /// Every host.
     pub hosts: Vec<HostOutcome>,
 }

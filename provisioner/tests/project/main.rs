@@ -3,6 +3,7 @@
 //! Goes in: the program that was built with this test. Comes out: a verdict per module. Invariant:
 //! no file outside a temporary folder is read or written, the home folder's among them.
 
+mod audit;
 mod from_ansible;
 mod init;
 mod pages;

@@ -127,6 +127,11 @@ pub(super) const WORDS: &[(SchemaKind, &str, &str)] = &[
     ),
     (
         SchemaKind::Environment,
+        "audit_log",
+        "A file, relative to the project, that gets a JSON line for each host of a run.",
+    ),
+    (
+        SchemaKind::Environment,
         "settings",
         "Variables of templates.",
     ),
