@@ -7,7 +7,7 @@ use clap::Args;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use provision_protocol::generation::Ending;
-use provision_protocol::message::{Commit, Perform};
+use provision_protocol::message::Commit;
 use provision_protocol::operation::{ManifestEntry, ManifestKind, Operation, Remove, operation};
 use serde::Serialize;
 
@@ -140,10 +140,9 @@ async fn remove(
         })
         .collect();
     let names: Vec<String> = entries.iter().copied().map(describe).collect();
-    let (done, failure) = match perform(session, operations, options).await {
-        Ok((done, None)) => (done, retire(session, options).await.err()),
-        Ok((done, failure)) => (done, failure),
-        Err(error) => (0, Some(words(&error))),
+    let (done, failure) = match session.remove(operations, options).await {
+        (done, None) => (done, retire(session, options).await.err()),
+        failed => failed,
     };
     if names.is_empty() && failure.is_none() {
         return Removal {
@@ -175,35 +174,6 @@ fn in_order_of_removal(entries: &[ManifestEntry]) -> Vec<&ManifestEntry> {
     let is_adopted = |entry: &&ManifestEntry| entry.adopted && entry.kind() == ManifestKind::Unit;
     let (adopted, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_adopted);
     rest.into_iter().chain(adopted).chain(packages).collect()
-}
-
-/// How many operations were done, and why the next one was not.
-async fn perform(
-    session: &mut HostSession,
-    operations: Vec<Operation>,
-    options: &RunOptions,
-) -> Result<(usize, Option<String>)> {
-    if operations.is_empty() {
-        return Ok((0, None));
-    }
-    let (events, name) = (options.events.clone(), session.name().to_owned());
-    let perform = Perform {
-        run: options.run.clone(),
-        operations,
-        origin: Some(options.origin.clone()),
-    };
-    let tell = move |step: provision_protocol::message::Progress| {
-        let doing = format!("removing {}", step.resource);
-        let _ = events.send(Event::Working {
-            host: name.clone(),
-            doing,
-        });
-    };
-    let performed = session.conversation.perform(perform, tell).await?;
-    let failure = performed
-        .failure
-        .map(|failure| format!("{}: {}", failure.resource, failure.message));
-    Ok((usize::try_from(performed.done).unwrap_or(0), failure))
 }
 
 /// Takes the helper and what it kept off a host on which nothing is left to be managed.

@@ -15,6 +15,7 @@ mod play;
 mod reboot;
 mod reconnect;
 mod recover;
+mod remove;
 mod session;
 #[cfg(test)]
 mod tests;

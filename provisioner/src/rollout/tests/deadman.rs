@@ -1,5 +1,7 @@
 //! Changes that lock an account out, and what is tried afterwards.
 
+use provision_protocol::operation::{ManifestEntry, Operation, Remove, operation};
+
 use super::*;
 use crate::error::{Error, ErrorKind};
 use crate::host::{BoxFuture, Conversation, FirstContact};
@@ -124,6 +126,43 @@ impl Accounts {
         outcomes.remove(0)
     }
 
+    /// Removes a file, as `destroy` does.
+    fn remove(&self, host: impl Host + 'static, path: &str) -> (usize, Option<String>) {
+        let entry = ManifestEntry {
+            kind: ManifestKind::File as i32,
+            name: path.to_owned(),
+            ..ManifestEntry::default()
+        };
+        let removal = Operation {
+            kind: Some(operation::Kind::Remove(Remove { entry: Some(entry) })),
+            ..Operation::default()
+        };
+        let hosts: Vec<(Box<dyn Host>, HostDesired)> = vec![(Box::new(host), desired_of(&[]))];
+        let options = options(&Interrupt::default(), Confirm::Given);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut observation = observe(hosts, true, &options).await;
+            observation.sessions[0]
+                .remove(vec![removal], &options)
+                .await
+        })
+    }
+
+    /// What was asked for beside looks, in order.
+    fn asked(&self) -> Vec<&str> {
+        let requests = self.requests.lock().unwrap();
+        let asked = requests.iter().filter_map(|(_, body)| match body {
+            to_host::Body::Arm(_) => Some("arm"),
+            to_host::Body::Perform(_) => Some("perform"),
+            to_host::Body::Disarm(_) => Some("disarm"),
+            _ => None,
+        });
+        asked.collect()
+    }
+
     fn endings(&self) -> Vec<Ending> {
         let requests = self.requests.lock().unwrap();
         let endings = requests.iter().filter_map(|(_, body)| match body {
@@ -167,4 +206,33 @@ fn a_host_that_stays_denied_is_looked_at_once_more_after_it_has_put_the_change_b
     assert_eq!(host.endings(), []);
     // Twice after the change, twice when that is taken back, and twice to see it put back.
     assert_eq!(host.denials.load(Ordering::SeqCst), 6);
+}
+
+#[test]
+fn what_could_lock_everybody_out_is_removed_only_where_somebody_gets_in_anew() {
+    let host = Accounts::new();
+    assert_eq!(host.remove(host.account(true, true), RULE), (1, None));
+    assert_eq!(host.asked(), ["arm", "perform", "disarm"]);
+
+    let harmless = Accounts::new();
+    let removed = harmless.remove(harmless.account(true, false), "/etc/motd");
+    assert_eq!(removed, (1, None));
+    assert_eq!(harmless.asked(), ["perform"]);
+}
+
+#[test]
+fn a_removal_that_locks_everybody_out_is_a_failure() {
+    let host = Accounts::new();
+    let (done, failure) = host.remove(host.account(true, false), RULE);
+    let failure = failure.unwrap_or_default();
+    assert_eq!(done, 1, "{failure}");
+    assert!(
+        failure.starts_with("nobody could get in any more after this change"),
+        "{failure}"
+    );
+    assert!(
+        failure.contains("it shall put the change back by itself within 1s"),
+        "{failure}"
+    );
+    assert_eq!(host.asked(), ["arm", "perform"]);
 }
