@@ -16,6 +16,16 @@ pub(crate) const TESTS: &[Test] = &[
         run: a_host_puts_back_what_breaks_sshd_sudo_or_its_network,
     },
     Test {
+        name: "lockout::a_host_puts_back_a_firewall_that_closes_ssh",
+        needs: &[Requirement::Root],
+        run: a_host_puts_back_a_firewall_that_closes_ssh,
+    },
+    Test {
+        name: "lockout::a_host_puts_back_what_destroy_must_not_remove",
+        needs: &[Requirement::Root],
+        run: a_host_puts_back_what_destroy_must_not_remove,
+    },
+    Test {
         name: "lockout::a_host_puts_back_at_boot_what_nobody_confirmed",
         needs: &[Requirement::Root],
         run: a_host_puts_back_at_boot_what_nobody_confirmed,
@@ -30,8 +40,11 @@ const LOCKOUT: &str = "lockout";
 const SSHD: &str = "/etc/ssh/sshd_config.d/lockout.conf";
 const SUDOERS: &str = "/etc/sudoers.d/keeper";
 const NETWORK: &str = "/etc/systemd/network/10-eth0.network";
+const FIREWALL: &str = "/etc/provision-firewall.nft";
+const RULE: &str = "/etc/sudoers.d/zz-lockout";
 
-fn a_host_puts_back_what_breaks_sshd_sudo_or_its_network(lab: &Lab) {
+/// Makes an account that may use sudo, for as long as what comes back is there.
+fn with_keeper(lab: &Lab) -> OnDrop<impl FnMut()> {
     let make = format!(
         "useradd --create-home --shell /bin/sh keeper && mkdir -m 700 /home/keeper/.ssh && \
          cp /root/.ssh/authorized_keys /home/keeper/.ssh/ && \
@@ -39,12 +52,16 @@ fn a_host_puts_back_what_breaks_sshd_sudo_or_its_network(lab: &Lab) {
          echo 'keeper ALL=(ALL) NOPASSWD: ALL' > {SUDOERS} && chmod 440 {SUDOERS}"
     );
     let _ = lab.ssh(HOST, &make);
-    let _account = OnDrop(|| {
+    OnDrop(move || {
         let _ = lab.try_ssh(
             HOST,
-            &format!("userdel --force --remove keeper; rm -f {SUDOERS}"),
+            &format!("userdel --force --remove keeper; rm -f {SUDOERS} {RULE}"),
         );
-    });
+    })
+}
+
+fn a_host_puts_back_what_breaks_sshd_sudo_or_its_network(lab: &Lab) {
+    let _account = with_keeper(lab);
     let before = state(lab);
 
     let port = file(SSHD, "Port 2222\\n");
@@ -88,6 +105,41 @@ fn a_host_puts_back_what_breaks_sshd_sudo_or_its_network(lab: &Lab) {
     assert_eq!(before, state(lab), "something is left");
 }
 
+fn a_host_puts_back_a_firewall_that_closes_ssh(lab: &Lab) {
+    let _ = lab.ssh(HOST, "apt-get install -qq -y nftables >/dev/null");
+    let before = state(lab);
+    // Not even the connection that is there gets through.
+    let rules = "table inet provision { chain input { \
+         type filter hook input priority filter; policy drop; iif lo accept; }; }\\n";
+    let service = format!(
+        "service = {{ name = \"provision-firewall\", reload_on = [\"{FIREWALL}\"], \
+         unit = \"firewall/provision-firewall.service.hbs\" }}"
+    );
+    let fleet = Fleet::new(lab, "root", "10s", &[&file(FIREWALL, rules), &service]);
+    fleet.locks_out(lab, &[]);
+    assert_eq!(before, state(lab), "the firewall is still there");
+    let unit = lab.try_ssh(HOST, "systemctl cat provision-firewall.service");
+    assert_ne!(unit.code, 0, "{}", unit.describe());
+    let _ = fleet.run(lab, "destroy").success();
+}
+
+fn a_host_puts_back_what_destroy_must_not_remove(lab: &Lab) {
+    let _account = with_keeper(lab);
+    let rule = file(RULE, "keeper ALL=(ALL) NOPASSWD: ALL\\n");
+    let fleet = Fleet::new(lab, "keeper", "10s", &[&rule]);
+    let _ = fleet.run(lab, "apply").success();
+    let _ = lab.ssh(HOST, &format!("rm {SUDOERS}"));
+    let _ = fleet.run(lab, "destroy").expect_code(1).says(&[
+        "nobody could get in any more after this change",
+        "it has put back by itself what locked everybody out",
+    ]);
+    let _ = lab.ssh(HOST, "su keeper -c 'sudo -n true'");
+    // Nothing is left for it to do, and the helper goes.
+    let _ = fleet.run(lab, "destroy").success();
+    let left = lab.ssh(HOST, "ls -d /var/lib/provision/deadman 2>/dev/null || true");
+    assert_eq!(left, "");
+}
+
 fn a_host_puts_back_at_boot_what_nobody_confirmed(lab: &Lab) {
     let before = state(lab);
     let port = file(SSHD, "Port 2222\\n");
@@ -118,7 +170,8 @@ fn a_host_puts_back_at_boot_what_nobody_confirmed(lab: &Lab) {
 /// What decides who gets into the host, and whether it is about to put something back.
 fn state(lab: &Lab) -> String {
     let look = format!(
-        "cat /etc/ssh/sshd_config.d/* {SUDOERS} {NETWORK} 2>/dev/null; ip -4 -oneline address show eth0 | grep -o 'inet [^ ]*'; \
+        "cat /etc/ssh/sshd_config.d/* {SUDOERS} {NETWORK} {FIREWALL} 2>/dev/null; \
+         nft list table inet provision 2>/dev/null; ip -4 -oneline address show eth0 | grep -o 'inet [^ ]*'; \
          ls /etc/systemd/system/provision-revert.service /var/lib/provision/deadman 2>/dev/null; \
          true"
     );
