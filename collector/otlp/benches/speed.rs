@@ -3,7 +3,11 @@
 //! In: nothing. Out: nanoseconds for each span, of requests like those that SDKs send.
 //! Invariant: standard library only, and each figure is the best of several rounds.
 
-#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a benchmark prints its figures"
+)]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -1,6 +1,8 @@
 //! The bodies of the fuzz targets, for a bounded time and with stable Rust: the corpus, and
 //! what a seeded mutator that knows protobuf makes of it.
 
+#![expect(clippy::disallowed_methods, reason = "a test that reads its corpus")]
+
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
 

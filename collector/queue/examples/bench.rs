@@ -4,13 +4,10 @@
 //! writes there and removes what it wrote. Senders append records of 120 KB of noise, 64 at a
 //! time; the disk itself takes 8 MiB writes with O_DSYNC, in turns with it.
 #![expect(
+    clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "it is a measurement"
-)]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a program, not part of the crate"
 )]
 
 use std::fs;

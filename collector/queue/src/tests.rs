@@ -1,5 +1,7 @@
 //! The queue on a real disk; `power` and `damage` hold its core against faulty ones.
 
+#![expect(clippy::disallowed_methods, reason = "some tests use a real disk")]
+
 mod damage;
 mod memory;
 mod power;
