@@ -4,6 +4,7 @@
 //! was got into anew after them. Invariant: a connection, an authentication and root's rights
 //! that were there before the change never count as a proof.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use provision_protocol::DEADMAN_NOTES;
@@ -21,7 +22,16 @@ use crate::report::Event;
 const ENDANGERING: &[(&str, &[&str])] = &[
     ("/etc/ssh/", SSH_UNITS),
     ("/etc/systemd/system/ssh", SSH_UNITS),
-    ("/etc/sudoers", &[]),
+    ("/usr/sbin/sshd", SSH_UNITS),
+    ("/usr/lib/openssh/", SSH_UNITS),
+    ("/etc/sudo", &[]),
+    ("/usr/bin/sudo", &[]),
+    ("/usr/bin/doas", &[]),
+    ("/etc/passwd", &[]),
+    ("/etc/shadow", &[]),
+    ("/etc/group", &[]),
+    ("/etc/gshadow", &[]),
+    ("/etc/nologin", &[]),
     ("/etc/doas.conf", &[]),
     ("/etc/pam.d/", &[]),
     ("/etc/security/access", &[]),
@@ -42,8 +52,8 @@ const ENDANGERING: &[(&str, &[&str])] = &[
     ("/etc/firewalld/", FIREWALLD_UNITS),
 ];
 
-/// Where keys of accounts stand, wherever their homes are.
-const KEYS: &str = "/.ssh/";
+/// The folder in which an account's keys stand, wherever its home is.
+const KEYS: &str = ".ssh";
 
 const SSH_UNITS: &[&str] = &["ssh.service", "sshd.service", "ssh.socket"];
 const NETWORK_UNITS: &[&str] = &[
@@ -247,7 +257,7 @@ pub(super) fn endangered<'a>(
                 path.starts_with(beginning) || beginning.strip_suffix('/') == Some(path)
             })
             .map(|(_, units)| *units);
-        let readers = readers.or_else(|| path.contains(KEYS).then_some(&[]));
+        let readers = readers.or_else(|| decides_on_keys(path).then_some(&[]));
         let Some(readers) = readers else { continue };
         add(&mut arm.paths, path);
         for unit in readers {
@@ -261,10 +271,20 @@ pub(super) fn endangered<'a>(
     (!arm.paths.is_empty() || !arm.units.is_empty()).then_some(arm)
 }
 
-/// The file that an operation replaces, changes or takes away.
+/// Whether sshd looks at it to find out whether a key is good: the folder of the keys, what is in
+/// it, and homes, which it refuses where others may write to them.
+fn decides_on_keys(path: &str) -> bool {
+    let path = Path::new(path);
+    path.iter().any(|name| name == KEYS)
+        || path == Path::new("/root")
+        || path.parent() == Some(Path::new("/home"))
+}
+
+/// The file or directory that an operation replaces, changes or takes away.
 fn touched(operation: &operation::Kind) -> Option<&str> {
     match operation {
         operation::Kind::WriteFile(write) => Some(&write.path),
+        operation::Kind::MakeDirectory(make) => Some(&make.path),
         operation::Kind::SetAttributes(set) => Some(&set.path),
         operation::Kind::Remove(remove) => remove
             .entry
@@ -290,7 +310,7 @@ fn acted_on(operation: &operation::Kind) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use provision_protocol::operation::{ManifestEntry, Remove};
+    use provision_protocol::operation::{MakeDirectory, ManifestEntry, Remove, SetAttributes};
 
     use super::*;
 
@@ -323,6 +343,58 @@ mod tests {
         }
         assert_eq!(of_paths(&["/etc/nftables.conf"]).unwrap().units.len(), 2);
         assert_eq!(of_units(&["otel-collector.service", ""]), None);
+    }
+
+    #[test]
+    fn what_sshd_and_sudo_look_at_is_armed_and_nothing_beside_it() {
+        for path in [
+            "/home/deploy",
+            "/home/deploy/.ssh",
+            "/srv/deploy/.ssh/authorized_keys",
+            "/root",
+            "/root/.ssh",
+            "/etc/ssh",
+            "/etc/pam.d",
+            "/etc/sudo.conf",
+            "/etc/passwd",
+            "/etc/shadow",
+            "/etc/group",
+            "/etc/nologin",
+            "/usr/bin/sudo",
+        ] {
+            let arm = of_paths(&[path]).unwrap();
+            assert_eq!(arm.paths, [path], "{path}");
+        }
+        let sshd = of_paths(&["/usr/sbin/sshd"]).unwrap();
+        assert!(sshd.units.contains(&"ssh.service".to_owned()));
+        for path in [
+            "/home",
+            "/home/deploy/app.conf",
+            "/srv/deploy",
+            "/etc",
+            "/etc/sshguard",
+            "/etc/systemd/system/otel-collector.service",
+            "/usr/local/bin/provision",
+        ] {
+            assert_eq!(of_paths(&[path]), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_made_or_changed_is_touched() {
+        let path = "/root/.ssh".to_owned();
+        let make = MakeDirectory {
+            path: path.clone(),
+            ..MakeDirectory::default()
+        };
+        let set = SetAttributes {
+            path: path.clone(),
+            ..SetAttributes::default()
+        };
+        let make = operation::Kind::MakeDirectory(make);
+        assert_eq!(touched(&make), Some(path.as_str()));
+        let set = operation::Kind::SetAttributes(set);
+        assert_eq!(touched(&set), Some(path.as_str()));
     }
 
     #[test]
