@@ -75,7 +75,10 @@ fn completions_are_understood_by_their_shells(lab: &Lab) {
         let path = lab.project().path(&format!("completions.{shell}"));
         match Command::new(check[0]).args(&check[1..]).arg(&path).output() {
             Ok(output) => assert!(output.status.success(), "{shell}: {output:?}"),
-            Err(error) => assert!(std::env::var_os("CI").is_none(), "{shell}: {error}"),
+            Err(error) => {
+                println!("{shell} is not installed here: its script was not parsed");
+                assert!(std::env::var_os("CI").is_none(), "{shell}: {error}");
+            }
         }
         drop(file);
     }
