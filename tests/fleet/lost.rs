@@ -1,6 +1,6 @@
 //! A connection that breaks in the middle of a rollout: the run goes on over another one.
 
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use fleet_tests::{Lab, Output, Requirement};
@@ -26,6 +26,21 @@ pub(crate) const TESTS: &[Test] = &[
 /// A command which takes as long as it is held, and writes down that it began.
 const HELD: &str = r#"command = { run = ["sh", "-c", "echo >> /run/lost-begun; i=0; while [ -e /run/lost-hold ] && [ $i -lt 600 ]; do i=$((i+1)); sleep 0.1; done; : > /run/lost-ended"], creates = "/run/lost-ended" }"#;
 
+/// Starts a run, which is in its command on this host then, and stays there.
+fn begun(lab: &Lab, host: &str, mut run: Command) -> Child {
+    let _ = lab.ssh(host, "touch /run/lost-hold");
+    let run = run
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a run");
+    wait_for("the command to begin", || {
+        lab.try_ssh(host, "ls /run/lost-begun").code == 0
+    });
+    run
+}
+
 fn a_run_goes_on_over_another_connection_and_does_nothing_twice(lab: &Lab) {
     let fleet = ByAddress::new(lab);
     let file = |name| format!("file = {{ path = \"/etc/lost-{name}\", content = \"x\" }}");
@@ -33,17 +48,7 @@ fn a_run_goes_on_over_another_connection_and_does_nothing_twice(lab: &Lab) {
     let resources = resources.map(|text| format!("[[play.resource]]\n{text}\n"));
     let play = "[[play]]\nhosts = \"machines\"\nserial = 1\n".to_owned() + &resources.concat();
     let _play = fleet.playbook(&play);
-    let _ = lab.ssh("collector-1", "touch /run/lost-hold");
-    let run = fleet
-        .command(&["apply", "--yes"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("a run");
-    wait_for("the command to begin", || {
-        lab.try_ssh("collector-1", "ls /run/lost-begun").code == 0
-    });
+    let run = begun(lab, "collector-1", fleet.command(&["apply", "--yes"]));
     end_connections(lab, "collector-1");
     // The helper that was left holds the lock for as long as the step in hand takes.
     std::thread::sleep(Duration::from_secs(3));
@@ -80,18 +85,8 @@ fn a_balancer_that_is_lost_while_a_gateway_changes_uses_it_again(lab: &Lab) {
         .project()
         .edit("playbooks/collectors.toml", first, &held);
     let [one, _] = GATEWAYS;
-    let _ = lab.ssh(one, "touch /run/lost-hold");
-    let run = lab
-        .project()
-        .command(&["apply", "--env", "development", "--yes"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("a run");
-    wait_for("the command to begin", || {
-        lab.try_ssh(one, "ls /run/lost-begun").code == 0
-    });
+    let apply = ["apply", "--env", "development", "--yes"];
+    let run = begun(lab, one, lab.project().command(&apply));
     assert!(server_state(lab, one).starts_with("MAINT"), "it is in use");
     end_connections(lab, "lb-1");
     wait_for("sshd to be back", || lab.try_ssh("lb-1", "true").code == 0);

@@ -86,3 +86,21 @@ impl Gauges {
         self.dead_letters_dropped.value() - known
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use collector_queue::Amount;
+
+    use super::*;
+
+    #[test]
+    fn dead_letters_that_are_dropped_are_told_once() {
+        let gauges = Gauges::default();
+        let dropped = |weight| Stats {
+            dead_letters_dropped: Amount { records: 1, weight },
+            ..Stats::default()
+        };
+        let told = [0, 3, 3, 5].map(|weight| gauges.show(&dropped(weight), 0));
+        assert_eq!(told, [0, 3, 0, 2]);
+    }
+}

@@ -10,7 +10,7 @@ use tokio::time::{Duration, Instant};
 
 use super::*;
 use crate::batch::Metadata;
-use crate::component::{ComponentId, Context, Exporter, Task};
+use crate::component::{ComponentId, Context, Exporter, Outputs, Task};
 
 /// An exporter that remembers, in front of a server that can be away, busy or particular.
 struct Server {
@@ -394,4 +394,26 @@ async fn every_branch_gets_the_batch_and_the_worst_answer_counts() {
         (good.names(), bad.names()),
         (vec!["a".to_owned()], vec!["a".to_owned()])
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_pipeline_waits_for_another_one() {
+    let (blocked, good) = (Server::busy(), Server::new());
+    let pipeline = |server: &Arc<Server>| {
+        let output = Output {
+            processors: Vec::new(),
+            batching: None,
+            sinks: vec![Arc::new(sender(server, None))],
+        };
+        (Signal::Traces, Arc::new(output))
+    };
+    let outputs = Outputs {
+        pipelines: vec![pipeline(&blocked), pipeline(&good)],
+    };
+    let sending = tokio::spawn(async move { outputs.send(request(&["a"]).into()).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(good.names(), ["a"]);
+    assert!(!sending.is_finished());
+    blocked.slots.add_permits(1);
+    assert_eq!(sending.await.unwrap(), Ok(()));
 }

@@ -339,6 +339,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_body_that_does_not_arrive_may_be_sent_again() {
+        // The answers that the OTLP specification has clients retry.
+        let retryable = [429, 502, 503, 504];
+        let stalled = refused(BodyError::Stalled);
+        assert!(retryable.contains(&stalled.http.as_u16()));
+        assert_eq!(stalled.status.code, Code::DeadlineExceeded);
+    }
+
+    #[test]
     fn origins_match_their_patterns() {
         let cors = |pattern: &str| Cors {
             allowed_origins: vec![pattern.to_owned()],
